@@ -1,0 +1,1 @@
+"""Demonstrations in and out of LeRobotDataset, decoded frames, and batches."""

@@ -1,0 +1,1 @@
+"""`dap train`: LeRobot's training, fed from decoded frames, with atomic checkpoints and exact resumption."""

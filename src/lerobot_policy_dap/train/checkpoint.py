@@ -1,0 +1,39 @@
+"""Checkpoints in LeRobot's layout, each whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lerobot.common.train_utils import get_step_checkpoint_dir, save_checkpoint
+from lerobot.utils.constants import LAST_CHECKPOINT_LINK
+
+from ..errors import UserError
+from ..files import replacing_folder
+
+
+def save(output_dir: Path, total_steps: int, step: int, **state: Any) -> Path:
+    """Writes `checkpoints/<step>` beside its place, renames it, and points `checkpoints/last` to it.
+
+    Args:
+        state: what LeRobot's `save_checkpoint` takes: cfg, policy, optimizer, scheduler, processors, …
+    """
+    folder = get_step_checkpoint_dir(output_dir, total_steps, step)
+    if folder.exists():  # a resumed run passes the same step again with the same weights
+        shutil.rmtree(folder)
+    try:
+        with replacing_folder(folder) as part:
+            save_checkpoint(part, step, **state)
+        link = folder.with_name(f".{LAST_CHECKPOINT_LINK}.{os.getpid()}")
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.name)
+        link.replace(folder.with_name(LAST_CHECKPOINT_LINK))
+    except Exception as error:
+        if "No space left" in str(error):  # safetensors wraps the operating system's error
+            raise UserError(
+                f"no space left on the disk while writing {folder}; free some and start again"
+            ) from error
+        raise
+    return folder

@@ -1,0 +1,287 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from lerobot.common.train_utils import load_training_state, should_save_checkpoint
+from lerobot.configs.train import TrainPipelineConfig
+from lerobot.datasets import EpisodeAwareSampler
+from lerobot.optim.factory import make_optimizer_and_scheduler
+from lerobot.policies import make_policy, make_pre_post_processors
+from lerobot.transforms import ImageTransforms
+from lerobot.utils.random_utils import set_seed
+from tqdm import tqdm
+
+from ..data.batches import BatchOrder, BatchSource
+from ..data.demonstrations import open_dataset
+from ..data.frames import FrameStore
+from ..errors import UserError
+from . import checkpoint
+from .request import LOG_FILE, check_supported
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bool = False) -> Path:
+    """Trains as `lerobot-train` does with the same configuration, and returns the last checkpoint's folder.
+
+    Batches come from decoded frames instead of a loader; frames, their order and everything random are a
+    function of the seed and the step, so that a killed and resumed run ends with the weights of one that was not.
+
+    Raises:
+        UserError: the dataset, the output folder or an option cannot be used.
+    """
+    check_supported(config)
+    config.validate()
+    assert config.policy is not None
+    assert config.output_dir is not None
+    accelerator = _accelerator(config)
+    if config.seed is not None:
+        set_seed(config.seed)
+    main = accelerator.is_main_process
+
+    root = Path(config.dataset.root) if config.dataset.root else None
+    if root is None:
+        raise UserError("dap train needs --dataset.root, the folder of a LeRobotDataset")
+    dataset = open_dataset(root, config.dataset.repo_id)
+    policy = make_policy(cfg=config.policy, ds_meta=dataset.meta)
+    resumed = config.checkpoint_path if config.resume else None
+    preprocessor, postprocessor = make_pre_post_processors(
+        policy_cfg=config.policy,
+        pretrained_path=str(config.policy.pretrained_path) if config.policy.pretrained_path else None,
+        **({} if resumed else {"dataset_stats": dataset.meta.stats}),
+        **(
+            {"preprocessor_overrides": {"device_processor": {"device": accelerator.device.type}}}
+            if resumed
+            else {}
+        ),
+    )
+    optimizer, scheduler = make_optimizer_and_scheduler(config, policy)
+
+    cameras = list(config.policy.image_features)
+    deltas = _delta_indices(config, list(dataset.meta.features))
+    _check_horizon(dataset, deltas)
+    with accelerator.main_process_first():
+        store = FrameStore(dataset, cameras, frames_dir, report=None if quiet or not main else _decoding_bar())
+    transforms = (
+        ImageTransforms(config.dataset.image_transforms) if config.dataset.image_transforms.enable else None
+    )
+    source = BatchSource(dataset, store, cameras, deltas, transforms)
+    held_out, learned = _split(dataset.meta.total_episodes, config)
+
+    step = 0
+    if resumed is not None:
+        step, optimizer, scheduler = load_training_state(resumed, optimizer, scheduler)
+    policy, optimizer, scheduler = accelerator.prepare(policy, optimizer, scheduler)
+    order = BatchOrder(
+        EpisodeAwareSampler(
+            source.starts.tolist(),
+            source.ends.tolist(),
+            episode_indices_to_use=learned,
+            drop_n_last_frames=getattr(config.policy, "drop_n_last_frames", 0),
+            shuffle=True,
+            seed=config.seed or 0,
+        ),
+        config.batch_size,
+        accelerator.num_processes,
+        accelerator.process_index,
+        step,
+    )
+    log = _Log(config.output_dir / LOG_FILE, step) if main else None
+    bar = tqdm(
+        total=config.steps, initial=step, desc="training", unit="step", disable=quiet or not main, smoothing=0.02
+    )
+    policy.train()
+    last = resumed
+    while step < config.steps:
+        started = time.perf_counter()
+        batch = _ready(source.batch(order.next()), cameras, accelerator.device)
+        batch = preprocessor(batch)
+        waited = time.perf_counter() - started
+        with accelerator.autocast():
+            loss, figures = policy(batch)
+        accelerator.backward(loss)
+        assert config.optimizer is not None
+        clip = config.optimizer.grad_clip_norm
+        norm = accelerator.clip_grad_norm_(policy.parameters(), clip if clip > 0 else float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+        if scheduler is not None:
+            scheduler.step()
+        unwrapped = accelerator.unwrap_model(policy)
+        if hasattr(unwrapped, "update"):
+            unwrapped.update()
+        step += 1
+        bar.update(1)
+
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss.item()} at step {step}; lower --policy.optimizer_lr or check the data"
+            )
+        if log is not None:
+            log.add({"loss": loss.item(), "grad_norm": float(norm), "data_s": waited, **(figures or {})})
+            if config.log_freq > 0 and (step % config.log_freq == 0 or step == config.steps):
+                row = log.flush(step, lr=optimizer.param_groups[0]["lr"], step_s=time.perf_counter() - started)
+                bar.set_postfix(loss=f"{row['loss']:.3f}")
+        if config.eval_steps > 0 and held_out and step % config.eval_steps == 0:
+            error = _held_out_loss(policy, source, held_out, config, preprocessor, cameras, accelerator)
+            if log is not None:
+                log.write({"step": step, "eval_loss": error})
+        if config.save_checkpoint and should_save_checkpoint(step, config.save_freq, config.steps):
+            if main:
+                last = checkpoint.save(
+                    config.output_dir,
+                    config.steps,
+                    step,
+                    cfg=config,
+                    policy=unwrapped,
+                    optimizer=optimizer,
+                    scheduler=scheduler,
+                    preprocessor=preprocessor,
+                    postprocessor=postprocessor,
+                    num_processes=accelerator.num_processes,
+                    batch_size=config.batch_size,
+                )
+            accelerator.wait_for_everyone()
+    bar.close()
+    accelerator.end_training()
+    return last if last is not None else config.output_dir
+
+
+def _accelerator(config: TrainPipelineConfig) -> Accelerator:
+    assert config.policy is not None
+    precision = None
+    if config.policy.use_amp:
+        amp = torch.get_autocast_dtype(torch.device(config.policy.device or "cpu").type)
+        precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}[amp]
+    return Accelerator(
+        step_scheduler_with_optimizer=False,
+        mixed_precision=precision,
+        cpu=config.policy.device == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def _delta_indices(config: TrainPipelineConfig, features: list[str]) -> dict[str, list[int]]:
+    """Offsets in frames by feature, by LeRobot's rule: one list for all observations, one for actions."""
+    policy = config.policy
+    assert policy is not None
+    deltas: dict[str, list[int]] = {}
+    for key in features:
+        if key == "action" and policy.action_delta_indices is not None:
+            deltas[key] = list(policy.action_delta_indices)
+        elif key == "next.reward" and policy.reward_delta_indices is not None:
+            deltas[key] = list(policy.reward_delta_indices)
+        elif key.startswith("observation.") and policy.observation_delta_indices is not None:
+            deltas[key] = list(policy.observation_delta_indices)
+    return deltas
+
+
+def _check_horizon(dataset: Any, deltas: dict[str, list[int]]) -> None:
+    """A dynamics needs at least one frame whose future is in the same episode."""
+    reach = max((max(value) for key, value in deltas.items() if key != "action"), default=0)
+    longest = max(dataset.meta.episodes["length"])
+    if reach >= longest:
+        raise UserError(
+            f"{dataset.root} has no frame {reach} steps after another: its longest episode has {longest}; "
+            "lower --policy.horizon or collect longer episodes"
+        )
+
+
+def _ready(batch: dict[str, Any], cameras: list[str], device: torch.device) -> dict[str, Any]:
+    """Images to the device as bytes, and only there to floats in [0, 1]."""
+    for camera in cameras:
+        if batch[camera].dtype == torch.uint8:
+            batch[camera] = batch[camera].to(device, non_blocking=True).float() / 255
+    return batch
+
+
+def _split(total: int, config: TrainPipelineConfig) -> tuple[list[int], list[int]]:
+    """Episodes held out and episodes learned from: the last ones are held out, as in LeRobot."""
+    episodes = config.dataset.episodes if config.dataset.episodes is not None else list(range(total))
+    unknown = [e for e in episodes if e >= total]
+    if unknown:
+        raise UserError(f"--dataset.episodes names episode {unknown[0]}; the dataset has {total}")
+    held_out = -int(-len(episodes) * config.dataset.eval_split // 1)
+    if held_out >= len(episodes):
+        raise UserError(f"--dataset.eval_split={config.dataset.eval_split} leaves no episode to learn from")
+    return episodes[len(episodes) - held_out :], episodes[: len(episodes) - held_out]
+
+
+@torch.no_grad()
+def _held_out_loss(
+    policy: Any,
+    source: BatchSource,
+    episodes: list[int],
+    config: TrainPipelineConfig,
+    preprocessor: Any,
+    cameras: list[str],
+    accelerator: Accelerator,
+) -> float:
+    """Mean loss over the held-out frames, with noise of its own so that training's is not disturbed."""
+    frames = torch.cat([torch.arange(source.starts[e], source.ends[e]) for e in episodes]).numpy()
+    if config.max_eval_samples > 0:
+        frames = frames[:: max(1, len(frames) // config.max_eval_samples)]
+    losses = []
+    policy.eval()
+    with torch.random.fork_rng(), accelerator.autocast():
+        torch.manual_seed(0)
+        for i in range(0, len(frames), config.batch_size):
+            batch = _ready(source.batch(frames[i : i + config.batch_size]), cameras, accelerator.device)
+            losses.append(policy(preprocessor(batch))[0].item())
+    policy.train()
+    return sum(losses) / len(losses)
+
+
+class _Log:
+    """Means of what was logged since the last line, one JSON object a line."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = []
+        if path.exists():  # what a killed run wrote after its last checkpoint is repeated
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:  # the line it was killed in
+                    continue
+                if row["step"] <= step:
+                    kept.append(line)
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def flush(self, step: int, **more: float) -> dict[str, float]:
+        row = {name: value / self.counts[name] for name, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        row = {"step": step, **row, **more}
+        self.write(row)
+        return row
+
+    def write(self, row: dict[str, float]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _decoding_bar() -> Any:
+    bar = tqdm(desc="decoding frames", unit="episode", leave=False)
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return report

@@ -1,0 +1,1 @@
+"""Seeded Meta-World episodes, rendered on demand, under graded visual shift."""

@@ -1,0 +1,96 @@
+"""Things on the table that have nothing to do with the task."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...errors import UserError
+from ..rendering import VisualGeom
+from .base import Array, Change, Scene
+
+CLEARANCE = 0.04
+"""Least distance in metres from a distractor's rim to the task's things and to other distractors."""
+PATH_CLEARANCE = 0.10
+"""Least distance in metres from a distractor's rim to the gripper's path, seen from above."""
+
+_TABLE = ((-0.62, 0.27), (0.62, 0.93))  # the part of the table top inside its rim, in metres
+_CANDIDATES = 4000
+_KINDS = ("box", "sphere", "cylinder", "capsule", "ellipsoid")
+
+
+class Distractors:
+    """Solid objects of several shapes and colours, 4 to 10 cm wide, standing on the table in sight of a camera.
+
+    They are drawn and not simulated: nothing can touch them. None covers the task's things, its goal or the
+    gripper's way between them. The objects of a lower severity are the first ones of a higher.
+    """
+
+    name = "distractors"
+    quantity = "objects that have nothing to do with the task"
+    unit = "objects"
+    magnitudes = (1.0, 2.0, 4.0, 6.0, 8.0)
+
+    def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
+        """See `Shift`."""
+        spots = rng.uniform(*_TABLE, size=(_CANDIDATES, 2))
+        sizes = rng.uniform(0.02, 0.05, size=(_CANDIDATES, 3))
+        kinds = rng.choice(_KINDS, size=_CANDIDATES)
+        colors = rng.uniform(0.05, 0.95, size=(_CANDIDATES, 3))
+        yaws = rng.uniform(0, np.pi, size=_CANDIDATES)
+        placed: list[VisualGeom] = []
+        taken: list[tuple[Array, float]] = []
+        for spot, size, kind, color, yaw in zip(spots, sizes, kinds, colors, yaws, strict=True):
+            geom = _standing(str(kind), size, spot, float(yaw), color)
+            rim = footprint_radius(geom)
+            if not _in_sight(scene, geom) or not _is_free(scene, spot, rim):
+                continue
+            if any(np.linalg.norm(spot - other) < rim + radius + CLEARANCE for other, radius in taken):
+                continue
+            placed.append(geom)
+            taken.append((spot, rim))
+            if len(placed) == int(magnitude):
+                return Change(geoms=tuple(placed))
+        raise UserError(f"shift distractors: the table has room for {len(placed)} of {int(magnitude)} objects")
+
+
+def footprint_radius(geom: VisualGeom) -> float:
+    """Radius in metres of the circle on the table that contains the object."""
+    x, y, _ = geom.size
+    return float(np.hypot(x, y)) if geom.kind == "box" else max(x, y if geom.kind == "ellipsoid" else x)
+
+
+def _standing(kind: str, size: Array, spot: Array, yaw: float, color: Array) -> VisualGeom:
+    x, y, z = (float(v) for v in size)
+    half = {"box": (x, y, z), "sphere": (x, x, x), "cylinder": (x, x, z), "capsule": (0.6 * x, 0.6 * x, z)}
+    dims = half.get(kind, (x, y, z))
+    height = dims[2] + (dims[0] if kind == "capsule" else 0)
+    rgba = (float(color[0]), float(color[1]), float(color[2]), 1.0)
+    return VisualGeom(kind, dims, (float(spot[0]), float(spot[1]), height), yaw, rgba)
+
+
+def _is_free(scene: Scene, spot: Array, rim: float) -> bool:
+    for x, y, half_x, half_y in scene.keep_out:
+        outside = np.maximum(np.abs(spot - (x, y)) - (half_x, half_y), 0)
+        if np.linalg.norm(outside) < rim + CLEARANCE:
+            return False
+    points = [np.asarray(p) for p in scene.path]
+    legs = list(zip(points, points[1:], strict=False)) or [(p, p) for p in points]
+    return all(distance_to_segment(spot, a, b) >= rim + PATH_CLEARANCE for a, b in legs)
+
+
+def distance_to_segment(point: Array, a: Array, b: Array) -> float:
+    """Distance in metres from a point `[2]` to the segment between `a` and `b`."""
+    along = b - a
+    length = float(along @ along)
+    part = float(np.clip((point - a) @ along / length, 0, 1)) if length > 0 else 0.0
+    return float(np.linalg.norm(point - a - part * along))
+
+
+def _in_sight(scene: Scene, geom: VisualGeom) -> bool:
+    """Whether a camera has the object's centre inside its image."""
+    point = np.array([*geom.position, 1.0])
+    for view in scene.views:
+        right, up, depth = view @ point
+        if depth > 0 and max(abs(right), abs(up)) < 0.9 * depth:
+            return True
+    return not scene.views

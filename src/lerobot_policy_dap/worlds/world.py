@@ -1,0 +1,168 @@
+"""One seeded Meta-World episode at a time, rendered when somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UserError
+from .rendering import RenderSettings, SceneRenderer
+from .shifts import CLEAN, Change, check_shift, draw
+from .shifts.apply import ModelPainter
+from .tasks import resolve_task
+
+FPS = 80
+"""Control steps a second: Meta-World acts every 5 steps of 2.5 ms."""
+MAX_STEPS = 500
+"""Meta-World ends every episode here."""
+STATE_NAMES = ("hand_x", "hand_y", "hand_z", "gripper_opening")
+"""The first three in metres, the last in [0, 1]."""
+ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "gripper")
+"""In [-1, 1]; 1 moves the hand's set point by 1 cm a step."""
+CAMERAS = ("topview", "corner", "corner2", "corner3", "behindGripper", "gripperPOV")
+
+# Where LeRobot moves this camera to, nearer to the table.
+_CORNER2 = (0.75, 0.075, 0.7)
+_LOOKED_AT = slice(4, 7), slice(11, 14)  # places of the two objects in the full observation, metres
+
+
+class Step(NamedTuple):
+    """What one action led to."""
+
+    state: NDArray[np.float32]
+    """`[4]`, see `STATE_NAMES`."""
+    reward: float
+    success: bool
+
+
+class World:
+    """A Meta-World task under one shift.
+
+    The same seed gives the same episode, bit for bit under the same actions, with or without a visual shift.
+
+    Args:
+        task: with or without `-v3`.
+        cameras: names among `CAMERAS`.
+        settings: size and quality of the frames.
+        shift, severity: the factor and its level from 0 (untouched) to 5.
+
+    Raises:
+        UserError: an argument names nothing that exists.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        cameras: Sequence[str] = ("corner2",),
+        settings: RenderSettings | None = None,
+        shift: str = CLEAN,
+        severity: int = 0,
+    ) -> None:
+        self.task = resolve_task(task)
+        self.cameras = check_cameras(cameras)
+        self.settings = settings or RenderSettings()
+        self._env = _construct(self.task)
+        self._env.model.cam_pos[self._env.model.camera("corner2").id] = _CORNER2
+        self._painter = ModelPainter(self._env.model, self._env.data, self.cameras)
+        self._change = Change()
+        self._observation = np.zeros(39)
+        self.set_shift(shift, severity)
+
+    def set_shift(self, shift: str, severity: int) -> None:
+        """Chooses what the episodes from the next `reset` on look like."""
+        check_shift(shift, severity)
+        self.shift, self.severity = shift, severity
+
+    def reset(self, seed: int) -> NDArray[np.float32]:
+        """Starts the episode of `seed` and returns its first state `[4]`."""
+        env = self._env
+        env.seed(seed)
+        self._observation, _ = env.reset(seed=seed)
+        self._painter.apply(Change())
+        path = [self._observation[:3], *(self._observation[part] for part in _LOOKED_AT)]
+        goal = env._target_pos
+        # Objects that a task does not have are reported at the origin, which lies off the table.
+        path = [p for p in path if np.any(p)] + ([np.asarray(goal)] if goal is not None else [])
+        self._change = draw(self.shift, self.severity, self._painter.scene(path), seed)
+        self._painter.apply(self._change)
+        return self.state
+
+    def step(self, action: NDArray[np.floating]) -> Step:
+        """Executes one action `[4]`, clipped to [-1, 1]."""
+        clipped = np.clip(np.asarray(action, np.float32), -1, 1)
+        self._observation, reward, _, _, info = self._env.step(clipped)
+        return Step(self.state, float(reward), bool(info["success"]))
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """What the robot feels: `[4]`, see `STATE_NAMES`."""
+        return self._observation[:4].astype(np.float32)
+
+    @property
+    def observation39(self) -> NDArray[np.float64]:
+        """Meta-World's full observation `[39]`, for the scripted expert alone."""
+        return np.array(self._observation, np.float64)
+
+    def render(self, camera: str | None = None, settings: RenderSettings | None = None) -> NDArray[np.uint8]:
+        """A frame `[H, W, 3]` of the present state, by default of the first camera."""
+        settings = settings or self.settings
+        renderer = _renderer(self.task, settings.samples)
+        model, data = self._env.model, self._env.data
+        return renderer.render(model, data, camera or self.cameras[0], settings, self._change.geoms)
+
+    def images(self) -> dict[str, NDArray[np.uint8]]:
+        """A frame of every camera."""
+        return {camera: self.render(camera) for camera in self.cameras}
+
+    def recording(self) -> dict[str, Any]:
+        """What frames of this world depend on, as plain JSON: stored with data, compared before evaluation."""
+        return {
+            "task": self.task,
+            "cameras": list(self.cameras),
+            "settings": self.settings.to_dict(),
+            "versions": world_versions(),
+        }
+
+
+def check_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
+    """The cameras, or a `UserError` that names those there are."""
+    for camera in cameras:
+        if camera not in CAMERAS:
+            raise UserError(f"unknown camera {camera!r}; choose among: {', '.join(CAMERAS)}")
+    if not cameras:
+        raise UserError(f"no camera is named; choose among: {', '.join(CAMERAS)}")
+    return tuple(cameras)
+
+
+def world_versions() -> dict[str, str]:
+    """Versions on which dynamics and pixels depend."""
+    return {name: version(name) for name in ("mujoco", "metaworld")}
+
+
+@cache
+def _benchmark(task: str) -> Any:
+    import metaworld
+
+    return metaworld.MT1(task, seed=0)  # takes a second: once a process
+
+
+def _construct(task: str) -> Any:
+    benchmark = _benchmark(task)
+    env = benchmark.train_classes[task]()
+    env.set_task(benchmark.train_tasks[0])
+    # Without these three, Meta-World ignores the seed of `reset` and repeats the task it was set to.
+    env._freeze_rand_vec = False
+    env.seeded_rand_vec = True
+    env.reset()
+    return env
+
+
+@cache
+def _renderer(task: str, samples: int) -> SceneRenderer:
+    # Meshes and textures depend on the task alone, so that one context serves all its worlds.
+    return SceneRenderer(_construct(task).model, samples)

@@ -1,0 +1,225 @@
+"""The statistics against published tables, closed forms, properties and simulated coverage."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lerobot_policy_dap.bench.statistics import (
+    clustered_mean,
+    episodes_to_settle,
+    holm,
+    mcnemar_exact,
+    mean_paired_difference,
+    paired_difference,
+    wilson,
+)
+
+# Newcombe (Statistics in Medicine 1998, 17:2635-2650), Table III, method 10: both, only a, only b, neither.
+NEWCOMBE_TABLE_III = {
+    (36, 12, 2, 0): (0.0569, 0.3404),
+    (20, 12, 2, 16): (0.0562, 0.3292),
+    (18, 12, 2, 18): (0.0562, 0.3290),
+    (36, 14, 0, 0): (0.1528, 0.4167),
+    (35, 14, 0, 1): (0.1461, 0.4175),
+    (18, 14, 0, 18): (0.1441, 0.3963),
+    (2, 97, 1, 0): (0.8721, 0.9854),
+    (1, 97, 1, 1): (0.8736, 0.9850),
+    (0, 29, 1, 0): (0.6666, 0.9882),
+    (2, 98, 0, 0): (0.9178, 0.9945),
+    (1, 98, 0, 1): (0.9171, 0.9916),
+    (0, 30, 0, 0): (0.8395, 1.0),
+    (54, 0, 0, 0): (-0.0664, 0.0664),
+    (53, 0, 0, 1): (-0.0729, 0.0729),
+    (30, 0, 0, 24): (-0.0358, 0.0358),
+    (29, 0, 0, 25): (-0.0354, 0.0354),
+    (28, 0, 0, 26): (-0.0352, 0.0352),
+    (27, 0, 0, 27): (-0.0351, 0.0351),
+}
+
+pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+
+
+def vectors(both: int, only_a: int, only_b: int, neither: int) -> tuple[list[bool], list[bool]]:
+    a = [True] * both + [True] * only_a + [False] * only_b + [False] * neither
+    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
+    return a, b
+
+
+def test_wilson_against_published_values() -> None:
+    # Newcombe (Statistics in Medicine 1998, 17:857-872), Table I, method 3.
+    for (successes, n), limits in {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
+        interval = wilson(successes, n)
+        assert (interval.low, interval.high) == pytest.approx(limits, abs=6e-5)
+        assert interval.estimate == successes / n
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_contains_its_estimate_and_has_width(count: tuple[int, int]) -> None:
+    interval = wilson(*count)
+    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
+    assert interval.high - interval.low > 0
+
+
+@pytest.mark.parametrize(("table", "limits"), NEWCOMBE_TABLE_III.items())
+def test_paired_difference_reproduces_the_published_table(
+    table: tuple[int, int, int, int], limits: tuple[float, float]
+) -> None:
+    interval = paired_difference(*vectors(*table))
+    # One unit of the last printed digit: row (1, 97, 1, 1) is rounded down in print.
+    assert (interval.low, interval.high) == pytest.approx(limits, abs=1e-4)
+
+
+@given(pairs)
+def test_paired_difference_properties(table: list[tuple[bool, bool]]) -> None:
+    a, b = map(list, zip(*table, strict=True))
+    interval, mirrored = paired_difference(a, b), paired_difference(b, a)
+    assert -1 <= interval.low <= interval.estimate <= interval.high <= 1
+    assert interval.high - interval.low > 1e-6
+    assert interval.estimate == pytest.approx(np.mean(a) - np.mean(b))
+    assert (mirrored.low, mirrored.high) == pytest.approx((-interval.high, -interval.low), abs=1e-12)
+    wider = paired_difference(a, b, confidence=0.99)
+    assert wider.low <= interval.low
+    assert wider.high >= interval.high
+
+
+@pytest.mark.parametrize("n", [20, 50])
+def test_paired_difference_covers(n: int) -> None:
+    """Coverage over a grid of truths, by simulation: standard error of one cell about 0.4 %."""
+    rng = np.random.default_rng(0)
+    coverages = []
+    for p_a in (0.1, 0.3, 0.5, 0.8, 0.95):
+        for p_b in (0.1, 0.4, 0.6, 0.9):
+            for strength in (0.0, 0.5):
+                # `strength` moves from independence to the greatest possible agreement.
+                both = (1 - strength) * p_a * p_b + strength * min(p_a, p_b)
+                cells = [both, p_a - both, p_b - both, 1 - p_a - p_b + both]
+                drawn, counts = np.unique(rng.multinomial(n, cells, size=3000), axis=0, return_counts=True)
+                inside = []
+                for table in drawn:
+                    interval = paired_difference(*vectors(*map(int, table)))
+                    inside.append(interval.low <= p_a - p_b <= interval.high)
+                coverages.append(np.average(inside, weights=counts))
+    assert min(coverages) > 0.92
+    assert max(coverages) <= 1.0
+    assert np.mean(coverages) == pytest.approx(0.955, abs=0.015)
+
+
+@given(pairs)
+def test_mcnemar_is_the_sign_test(table: list[tuple[bool, bool]]) -> None:
+    a, b = map(np.asarray, zip(*table, strict=True))
+    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+    n, least = only_a + only_b, min(only_a, only_b)
+    tail = sum(math.comb(n, k) for k in range(least + 1)) / 2**n
+    assert mcnemar_exact(a, b) == pytest.approx(min(2 * tail, 1.0))
+    assert mcnemar_exact(a, b) == mcnemar_exact(b, a)
+
+
+def test_mcnemar_by_hand() -> None:
+    assert mcnemar_exact([True] * 5, [True] * 5) == 1.0
+    # 2·(1 + 12 + 66) / 4096
+    assert mcnemar_exact(*vectors(3, 10, 2, 4)) == pytest.approx(158 / 4096)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]).shape == (0,)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_properties(p: list[float]) -> None:
+    adjusted = holm(p)
+    assert (adjusted >= np.asarray(p)).all()
+    assert (adjusted <= 1).all()
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(adjusted[order]) >= 0).all()
+    assert adjusted[order[0]] == pytest.approx(min(len(p) * min(p), 1))
+
+
+cells = st.integers(2, 12).flatmap(
+    lambda seeds: st.integers(1, 4).flatmap(
+        lambda width: st.lists(
+            st.lists(st.sampled_from([-1, 0, 1]), min_size=width, max_size=width), min_size=seeds, max_size=seeds
+        )
+    )
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(cells)
+def test_mean_paired_difference_properties(table: list[list[int]]) -> None:
+    values = np.asarray(table)
+    interval, mirrored = mean_paired_difference(values), mean_paired_difference(-values)
+    assert interval == mean_paired_difference(values), "the same numbers must give the same interval"
+    assert -1 <= interval.low <= interval.estimate <= interval.high <= 1
+    assert interval.high > interval.low
+    assert interval.estimate == pytest.approx(values.mean())
+    assert (mirrored.low, mirrored.high) == pytest.approx((-interval.high, -interval.low), abs=1e-9)
+
+
+def test_clustered_mean_without_variation_keeps_the_width_of_newcombe() -> None:
+    """No seed differs: as wide as the paired interval of the same seeds, and not a point."""
+    flat = mean_paired_difference(np.zeros((54, 10)))
+    assert (flat.low, flat.high) == pytest.approx((-0.0664, 0.0664), abs=1e-4)
+    certain = clustered_mean(np.ones((20, 3)))
+    assert certain.high == 1
+    assert certain.low == pytest.approx(wilson(20, 20).low)
+
+
+def test_clustered_mean_takes_the_seed_as_its_unit() -> None:
+    """Copies of a cell add nothing: only more seeds narrow the interval."""
+    column = np.random.default_rng(3).integers(0, 2, size=(24, 1))
+    assert clustered_mean(np.repeat(column, 8, axis=1)) == clustered_mean(column)
+    independent = clustered_mean(np.random.default_rng(3).integers(0, 2, size=(24, 8)))
+    alone = clustered_mean(column)
+    assert independent.high - independent.low < 0.6 * (alone.high - alone.low)
+
+
+def test_mean_paired_difference_covers() -> None:
+    """20 seeds, 10 cells, a shared effect for each seed."""
+    rng = np.random.default_rng(5)
+    truth, inside = 0.1, []
+    for _ in range(400):
+        shared = rng.normal(0, 0.2, size=(20, 1))
+        values = (rng.random((20, 10)) < 0.5 + truth / 2 + shared).astype(float)
+        values -= rng.random((20, 10)) < 0.5 - truth / 2
+        interval = mean_paired_difference(values)
+        inside.append(interval.low <= truth <= interval.high)
+    assert 0.92 <= np.mean(inside) <= 0.985
+
+
+def test_episodes_to_settle_by_hand() -> None:
+    # ψ = 0.2, d = 0.1: (1.959964·0.447214 + 0.841621·0.435890)² / 0.01 = 154.6
+    assert episodes_to_settle(*vectors(50, 15, 5, 30)) == 155
+    # α = 0.01: (2.575829·0.447214 + 0.841621·0.435890)² / 0.01 = 230.7
+    assert episodes_to_settle(*vectors(50, 15, 5, 30), confidence=0.99) == 231
+    assert episodes_to_settle([True, False], [True, False]) is None
+    assert episodes_to_settle(*vectors(5, 3, 3, 5)) is None
+
+
+def test_episodes_to_settle_gives_the_power_it_promises() -> None:
+    """With that many pairs the asymptotic test rejects in about four of five repetitions."""
+    n = episodes_to_settle(*vectors(50, 20, 8, 22))
+    assert n is not None
+    draws = np.random.default_rng(0).multinomial(n, [0.5, 0.2, 0.08, 0.22], size=20_000)
+    z = (draws[:, 1] - draws[:, 2]) / np.sqrt(draws[:, 1] + draws[:, 2])
+    assert np.mean(abs(z) > stats.norm.isf(0.025)) == pytest.approx(0.8, abs=0.02)
+
+
+def test_bad_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="equal length"):
+        paired_difference([True], [True, False])
+    with pytest.raises(ValueError, match="at least one pair"):
+        mcnemar_exact([], [])
+    with pytest.raises(ValueError, match="two seeds"):
+        mean_paired_difference([[1.0, 0.0]])
