@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from .errors import UserError
@@ -195,8 +196,7 @@ def _print_tasks() -> None:
     table = Table("task", "difficulty", "what to do", box=None)
     for task in sorted(tasks(), key=lambda t: (order.index(difficulty(t)), t)):
         table.add_row(task.removesuffix("-v3"), difficulty(task), description(task))
-    console.width = max(console.width, 100)
-    console.print(table)
+    Console(width=100).print(table)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from .bench.plan import Plan, Policy, make_plan
-from .bench.publish import publish
 from .bench.run import run, versions
 from .errors import UserError
 from .files import read_json, write_json
@@ -67,6 +66,8 @@ def demo(asked: Demo, out: Path, workers: int | None = None) -> Path:
         with times.stage("evaluate"):
             episodes, films = run(plan, out / "eval", workers, partial(bar, "evaluating"))
         with times.stage("report"):
+            from .bench.publish import publish
+
             publish(
                 plan,
                 episodes,

@@ -102,9 +102,9 @@ class DAPPolicy(PreTrainedPolicy):
         n = int(self.updates)
         decay = min(self.config.ema_decay, (1 + n) / (10 + n))  # follows closely while the encoder is new
         with torch.no_grad():
-            online = list(self.encoder.parameters())
-            target = list(self.target_encoder.parameters())
-            torch._foreach_lerp_(target, online, 1 - decay)
+            pairs = zip(self.target_encoder.parameters(), self.encoder.parameters(), strict=True)
+            for target, online in pairs:
+                target.lerp_(online, 1 - decay)
 
     def get_optim_params(self) -> Any:
         """The parameters that are trained, as one group."""
@@ -267,7 +267,8 @@ class DAPPolicy(PreTrainedPolicy):
         start = torch.zeros_like(outcome)
 
         def error(chunk: Tensor) -> Tensor:
-            return (start - self.dynamics(start, t, context, chunk) - outcome).square().mean()
+            predicted: Tensor = start - self.dynamics(start, t, context, chunk)
+            return (predicted - outcome).square().mean()
 
         return {
             "outcome_spread": self.standardize.variance.sqrt().mean().item(),

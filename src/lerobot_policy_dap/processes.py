@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from typing import Any
 
 from .errors import UserError
 
@@ -24,20 +26,18 @@ def each[Item, Result](
 ) -> Iterator[tuple[Item, Result]]:
     """Yields `(item, work(item))` as the results come, with at most `workers` items taken ahead.
 
-    `items` may be endless: closing the iterator ends the work. Processes are spawned, not forked (a GL context
-    does not survive a fork), compute with `threads` threads each, and end when this process does, however it
-    ends. An error of `work` is raised here.
+    `items` may be endless. Processes compute with `threads` threads each, and end when this process does,
+    however it ends. An error of `work` is raised here.
 
     Raises:
         UserError: a process died.
     """
     iterator = iter(items)
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes when they start
     with ProcessPoolExecutor(
         workers,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=_context(),
         initializer=_start,
-        initargs=(os.getpid(), threads),
+        initargs=(threads,),
     ) as pool:
         pending: dict[Future[Result], Item] = {}
         try:
@@ -60,17 +60,30 @@ def each[Item, Result](
             raise
 
 
-def _start(parent: int, threads: int) -> None:
+@cache
+def _context() -> Any:
+    """Processes fork from a server that holds the slow imports and nothing else: no GL context, no threads."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lerobot_policy_dap.bench.policies", "lerobot_policy_dap.train.command"])
+    return context
+
+
+def _start(threads: int) -> None:
     import torch
 
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # dark images make denormal numbers, on which a CPU is several times slower
 
 
 def _end_with(parent: int) -> None:
-    """A killed parent cannot say goodbye, and two runs must not write the same files."""
+    """A killed parent cannot say goodbye, and two runs must not write the same files.
+
+    The parent is the fork server, which ends when the process that started it is gone.
+    """
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

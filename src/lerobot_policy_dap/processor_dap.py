@@ -17,4 +17,5 @@ def make_dap_pre_post_processors(
     PolicyProcessorPipeline[PolicyAction, PolicyAction],
 ]:
     """LeRobot's own steps: rename, batch, device, normalise; and unnormalise, to the CPU."""
-    return make_default_pre_post_processors(config, dataset_stats)
+    before, after = make_default_pre_post_processors(config, dataset_stats)
+    return before, after

@@ -170,15 +170,25 @@ def make_videos(episodes: list[Episode], seconds: float = 2.0, fps: int = 12) ->
     clips = []
     for policy in CLEAN_LOGIT:
         for shift, severity in conditions:
-            [episode] = [e for e in episodes if (e.policy, e.shift, e.severity, e.seed) == (policy, shift, severity, 10_003)]
+            [episode] = [
+                e for e in episodes if (e.policy, e.shift, e.severity, e.seed) == (policy, shift, severity, 10_003)
+            ]
             count = max(round(seconds * fps * episode.steps / MAX_STEPS), 2)
             reach = 1.0 if episode.success else 0.55
             frames = [
-                render(shift, severity, reach * i / count, np.random.default_rng(7), size=160) for i in range(count)
+                render(shift, severity, reach * i / count, np.random.default_rng(7), size=160)
+                for i in range(count)
             ]
             clips.append(
                 VideoClip(
-                    policy, shift, severity, episode.seed, episode.success, np.stack(frames), fps, steps=episode.steps
+                    policy,
+                    shift,
+                    severity,
+                    episode.seed,
+                    episode.success,
+                    np.stack(frames),
+                    fps,
+                    steps=episode.steps,
                 )
             )
     return clips

@@ -202,7 +202,7 @@ def _mean(
         "low": interval.low,
         "high": interval.high,
         "established": established,
-        "words": f"{subject[kind]}, mean of {words.counted(cells, 'shifted cell')}{_of(pairing, task)}: {found}, "
+        "words": f"{subject[kind]}, mean of {words.counted(cells, 'shifted condition')}{_of(pairing, task)}: {found}, "
         f"interval over {words.counted(seeds, 'seed')}{verdict}.",
     }
 

@@ -69,9 +69,8 @@ def _measured(results: Results) -> str:
     cells = results["cells"]
     policies = _distinct(cell["policy"] for cell in cells)
     tasks = _distinct(cell["task"] for cell in cells)
-    sentence = f"{len(policies)} {'policy' if len(policies) == 1 else 'policies'} ({words.listed(policies)}) "
-    sentence += f"{'was' if len(policies) == 1 else 'were'} run from the same seeded initial states on "
-    sentence += f"{words.listed(tasks)}"
+    subject = f"The policy {policies[0]} was" if len(policies) == 1 else f"{words.listed(policies)} were"
+    sentence = f"{subject} run from the same seeded initial states of {words.listed(tasks)}"
     clean = [cell["n"] for cell in cells if cell["shift"] == CLEAN]
     shifted = [cell for cell in cells if _is_shifted(cell)]
     parts = [f"{_span(clean)} clean episodes"] if clean else []
@@ -79,7 +78,7 @@ def _measured(results: Results) -> str:
         conditions = {(cell["shift"], cell["severity"]) for cell in shifted}
         factors = {cell["shift"] for cell in shifted}
         parts.append(
-            f"{_span([cell['n'] for cell in shifted])} in each of {words.counted(len(conditions), 'shifted cell')}"
+            f"{_span([cell['n'] for cell in shifted])} under each of {words.counted(len(conditions), 'shifted condition')}"
             f" ({words.counted(len(factors), 'visual factor')})"
         )
     blind = [cell["n"] for cell in cells if cell["shift"] == BLIND]
@@ -93,7 +92,7 @@ def _headlines(results: Results, task: str, on: str) -> list[str]:
     sentences = []
     clean = [cell for cell in results["cells"] if cell["task"] == task and cell["shift"] == CLEAN]
     if clean:
-        rates = [f"{cell['policy']} {words.rate(_interval_of_cell(cell))}" for cell in clean]
+        rates = [f"{cell['policy']} {words.rate_of(cell)}" for cell in clean]
         sentences.append(f"Clean success{on}: {words.listed(rates)}.")
     overall = {
         kind: [entry for entry in results["overall"] if entry["task"] == task and entry["kind"] == kind]
@@ -101,11 +100,11 @@ def _headlines(results: Results, task: str, on: str) -> list[str]:
     }
     if overall["rate"]:
         rates = [f"{entry['policy']} {words.rate(_interval(entry))}" for entry in overall["rate"]]
-        cells = words.counted(overall["rate"][0]["cells"], "shifted cell")
+        cells = words.counted(overall["rate"][0]["cells"], "shifted condition")
         sentences.append(f"Mean success over {cells}{on}: {words.listed(rates)}.")
     if overall["drop"]:
         lost = [f"{words.points(_interval(entry))} for {entry['policy']}" for entry in overall["drop"]]
-        sentences.append(f"Clean minus shifted{on}: {words.listed(lost)}.")
+        sentences.append(f"Paired by seed, clean minus shifted{on} is {words.listed(lost)}.")
     drops = [drop for drop in results["drops"] if drop["task"] == task]
     if len(drops) > 1:
         worst = max(drops, key=lambda drop: drop["drop"])
@@ -115,7 +114,7 @@ def _headlines(results: Results, task: str, on: str) -> list[str]:
     for entry in overall["difference"]:
         established = "established" if entry["established"] else "not established"
         sentences.append(
-            f"Over the shifted cells{on}, {entry['policy']} minus {entry['other']} is "
+            f"Over the shifted conditions{on}, {entry['policy']} minus {entry['other']} is "
             f"{words.points(_interval(entry))}: {established}."
         )
     return sentences
@@ -210,10 +209,6 @@ def _is_shifted(cell: Cell) -> bool:
 
 def _interval(entry: Overall) -> Interval:
     return Interval(entry["estimate"], entry["low"], entry["high"])
-
-
-def _interval_of_cell(cell: Cell) -> Interval:
-    return Interval(cell["rate"], cell["low"], cell["high"])
 
 
 def _span(counts: list[int]) -> str:

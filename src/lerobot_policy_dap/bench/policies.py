@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +99,9 @@ def _check_features(folder: Path, config: PreTrainedConfig, env: MetaworldShiftE
         theirs, ours = tuple(feature.shape), tuple(offered[key].shape)
         if theirs not in (ours, (ours[-1], *ours[:-1])):  # images: channels first or last
             raise UserError(f"{folder} needs {key} of shape {theirs}; the environment's is {ours}")
-    action = config.action_feature
-    if action is not None and tuple(action.shape) != tuple(offered[ACTION].shape):
-        raise UserError(
-            f"{folder} gives actions of shape {tuple(action.shape)}; the environment's is {tuple(offered[ACTION].shape)}"
-        )
+    action, taken = config.action_feature, tuple(offered[ACTION].shape)
+    if action is not None and tuple(action.shape) != taken:
+        raise UserError(f"{folder} gives actions of shape {tuple(action.shape)}; the environment takes {taken}")
 
 
 def _config(folder: Path) -> PreTrainedConfig:
@@ -132,7 +132,8 @@ class Planner:
         config = _config(folder)
         config.device = device
         self.config = config
-        self.policy = make_policy(config, env_cfg=env)
+        with redirect_stdout(StringIO()):  # LeRobot prints while it loads
+            self.policy = make_policy(config, env_cfg=env)
         self.policy.eval()
         self.preprocess, self.postprocess = make_pre_post_processors(
             config,
@@ -151,7 +152,7 @@ class Planner:
     def reset(self, seed: int) -> None:
         """Starts a unit of episodes; everything random in the policy follows from `seed`."""
         torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - other people's policies draw from it
+        np.random.seed(seed % 2**32)  # other people's policies draw from it
         self.policy.reset()
 
     def observe(self, worlds: Sequence[World], blind: bool = False) -> dict[str, Any]:

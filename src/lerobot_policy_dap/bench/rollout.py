@@ -30,7 +30,8 @@ def roll_out(
     """Runs one episode in each world.
 
     Returns:
-        The outcomes in the order of `seeds`, and the median time of a planning call in milliseconds, frames not counted.
+        The outcomes in the order of `seeds`, and the median time of a planning call in milliseconds (rendering
+        its frames not counted).
     """
     outcomes = [Outcome(seed) for seed in seeds]
     for world, seed in zip(worlds, seeds, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .episodes import BLIND, CLEAN
+from .records import Cell
 from .statistics import Interval
 
 
@@ -28,6 +29,11 @@ def percent(rate: float) -> str:
 def rate(interval: Interval) -> str:
     """A rate with its interval: "75% [53, 89]"."""
     return f"{percent(interval.estimate)} [{_whole(interval.low)}, {_whole(interval.high)}]"
+
+
+def rate_of(cell: Cell) -> str:
+    """The rate of a cell with its interval: "75% [53, 89]"."""
+    return rate(Interval(cell["rate"], cell["low"], cell["high"]))
 
 
 def signed(difference: float) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -122,6 +123,7 @@ def write_dataset(
         recording: plain JSON on how the episodes were made; `episodes` and `format` are added to it.
         report: called with the episodes written and the episodes in all.
     """
+    av.logging.set_libav_level(av.logging.ERROR)  # or FFmpeg talks through every progress bar
     first = staging.load(seeds[0])
     features = {
         "observation.state": {"dtype": "float32", "shape": (len(state_names),), "names": list(state_names)},

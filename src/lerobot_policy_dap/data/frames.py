@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class FrameStore:
 
 
 def _decode(
-    dataset: LeRobotDataset, shapes: dict[str, tuple[int, ...]], path: Path, report: Report | None
+    dataset: LeRobotDataset, shapes: Mapping[str, tuple[int, ...]], path: Path, report: Report | None
 ) -> None:
     """Appends what is missing, episode by episode; frames behind the recorded progress are cut off first."""
     progress = path / PROGRESS_FILE

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 
+@runtime_checkable
 class VelocityModel(Protocol):
     """A velocity field v(x_t, t | z, feedback), called as `policy` (x = a) and as `dynamics` (x = s)."""
 

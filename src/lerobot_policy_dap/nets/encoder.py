@@ -36,7 +36,7 @@ class ImageEncoder(nn.Module):
             self.join = nn.Linear(features * len(cameras), dim)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
-                # torch's own initialisation shrinks the signal at every ReLU, and with it what z says of the image.
+                # torch's own initialisation shrinks the signal at every ReLU, and what z says of the image.
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)

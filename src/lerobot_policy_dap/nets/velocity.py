@@ -13,7 +13,8 @@ class VelocityMLP(nn.Module):
     """Residual MLP over the flattened flow sample, modulated (FiLM) by time, context and feedback.
 
     One modulation is computed for all blocks, each of which adds its own constants to it (PixArt-alpha's
-    adaLN-single, arXiv 2310.00426): a third fewer operations than a modulation a block. The output is zero before training, so that the flow starts from "nothing moves".
+    adaLN-single, arXiv 2310.00426): a third fewer operations than a modulation a block. The output is zero
+    before training, so that the flow starts from "nothing moves".
 
     Args:
         shape: shape of one sample, `(H, A)` for chunks or `(S,)` for outcomes.

@@ -20,7 +20,7 @@ def save(output_dir: Path, total_steps: int, step: int, **state: Any) -> Path:
     Args:
         state: what LeRobot's `save_checkpoint` takes: cfg, policy, optimizer, scheduler, processors, …
     """
-    folder = get_step_checkpoint_dir(output_dir, total_steps, step)
+    folder: Path = get_step_checkpoint_dir(output_dir, total_steps, step)
     if folder.exists():  # a resumed run passes the same step again with the same weights
         shutil.rmtree(folder)
     try:

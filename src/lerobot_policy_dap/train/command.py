@@ -14,7 +14,7 @@ from .loop import train
 from .request import continuing, last_checkpoint
 
 
-@parser.wrap()
+@parser.wrap()  # type: ignore[untyped-decorator]
 def _parsed(config: TrainPipelineConfig) -> TrainPipelineConfig:
     return config
 

@@ -100,7 +100,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         total=config.steps, initial=step, desc="training", unit="step", disable=quiet or not main, smoothing=0.02
     )
     policy.train()
-    last = resumed
+    last: Path | None = resumed
     while step < config.steps:
         started = time.perf_counter()
         batch = _ready(source.batch(order.next()), cameras, accelerator.device)
@@ -230,7 +230,7 @@ def _held_out_loss(
     frames = torch.cat([torch.arange(source.starts[e], source.ends[e]) for e in episodes]).numpy()
     if config.max_eval_samples > 0:
         frames = frames[:: max(1, len(frames) // config.max_eval_samples)]
-    losses = []
+    losses: list[float] = []
     policy.eval()
     with torch.random.fork_rng(), accelerator.autocast():
         torch.manual_seed(0)

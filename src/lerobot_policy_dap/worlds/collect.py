@@ -120,7 +120,9 @@ def _reused(request: CollectRequest, out: Path) -> Collected:
         raise UserError(f"{out} exists and was not made by `dap collect`; choose another --out")
     for key, value in request.to_dict().items():
         if recording.get(key) != value:
-            raise UserError(f"{out} holds a collection with {key}={recording.get(key)}, not {value}; choose another --out")
+            raise UserError(
+                f"{out} holds a collection with {key}={recording.get(key)}, not {value}; choose another --out"
+            )
     return Collected(out, len(recording["episodes"]), tuple(recording["failed_seeds"]), reused=True)
 
 

@@ -46,7 +46,7 @@ class MetaworldShiftEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         frame = spaces.Box(0, 255, (self._settings.height, self._settings.width, 3), np.uint8)
         self.observation_space = spaces.Dict(
             {
-                "pixels": spaces.Dict({camera: frame for camera in cameras}),
+                "pixels": spaces.Dict(dict.fromkeys(cameras, frame)),
                 "agent_pos": spaces.Box(-np.inf, np.inf, (len(STATE_NAMES),), np.float32),
             }
         )

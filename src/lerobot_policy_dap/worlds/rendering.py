@@ -128,8 +128,8 @@ class SceneRenderer:
         mujoco.mjr_render(rect, self._scene, self._context)
         frame = np.empty((high, wide, 3), np.uint8)
         mujoco.mjr_readPixels(frame, None, rect, self._context)
-        frame = frame[::-1]  # OpenGL's first row is the lowest
-        return np.ascontiguousarray(frame[::-1, ::-1] if camera in _UPSIDE_DOWN else frame)
+        upright = frame[::-1]  # OpenGL's first row is the lowest
+        return np.ascontiguousarray(upright[::-1, ::-1] if camera in _UPSIDE_DOWN else upright)
 
     def _add(self, geom: VisualGeom) -> None:
         import mujoco

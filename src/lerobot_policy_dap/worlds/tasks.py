@@ -69,6 +69,7 @@ def expert(task: str) -> Expert:
     scripted = getattr(metaworld.policies, _catalogue()["TASK_POLICY_MAPPING"][task])()
 
     def act(observation: NDArray[np.float64]) -> NDArray[np.float32]:
-        return np.clip(scripted.get_action(observation), -1, 1).astype(np.float32)
+        clipped: NDArray[np.float32] = np.clip(scripted.get_action(observation), -1, 1).astype(np.float32)
+        return clipped
 
     return act

@@ -5,6 +5,7 @@ Everything is written over the model's *first* values, so nothing adds up over e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,19 @@ from numpy.typing import NDArray
 
 from .base import Array, Change, Scene
 
-_MODEL_FIELDS = ("light_ambient", "light_diffuse", "light_specular", "light_dir", "light_pos", "geom_rgba", "geom_matid")
+_MODEL_FIELDS = (
+    "light_ambient",
+    "light_diffuse",
+    "light_specular",
+    "light_dir",
+    "light_pos",
+    "geom_rgba",
+    "geom_matid",
+)
 _HEADLIGHT_FIELDS = ("ambient", "diffuse", "specular")
 _VISIBLE_GROUPS = (0, 1, 2)  # MuJoCo draws these by default; Meta-World keeps collision shapes in group 4
 _TABLE_BODY, _RIM_BODY = "tablelink", "RetainingWall"
+_DEFAULT_GREY = np.array([0.5, 0.5, 0.5, 1], np.float32)
 _TEXTURE_ROLE_RGB = 1  # mjtTextureRole.mjTEXROLE_RGB
 
 
@@ -38,7 +48,7 @@ class ModelPainter:
         self._task_geoms = tuple(task)
         self._objects = tuple(g for g in task if _moves(model, model.geom_bodyid[g]))
 
-    def scene(self, path: list[NDArray[np.floating]]) -> Scene:
+    def scene(self, path: Sequence[NDArray[np.floating]]) -> Scene:
         """The untouched scene as it stands now; `path` are points `[3]` in metres that the gripper passes."""
         return Scene(
             values={name: array.copy() for name, array in self._first.items()},
@@ -74,7 +84,7 @@ class ModelPainter:
 
 def _is_table_top(model: Any, geom: int) -> bool:
     material = model.geom_matid[geom]
-    return (
+    return bool(
         model.body(model.geom_bodyid[geom]).name == _TABLE_BODY
         and material >= 0
         and model.mat(material).name == "table_wood"
@@ -96,13 +106,13 @@ def _moves(model: Any, body: int) -> bool:
 
 def _geom_colors(model: Any) -> Array:
     """sRGB `[ngeom, 3]`: the geom's colour, or its material's times the mean of its texture."""
-    colors = model.geom_rgba[:, :3].astype(np.float64)
+    colors: Array = model.geom_rgba[:, :3].astype(np.float64)
     for geom in range(model.ngeom):
         material = model.geom_matid[geom]
         if material < 0:
             continue
         # As MuJoCo does: a geom that keeps the default grey takes its material's colour.
-        if np.array_equal(model.geom_rgba[geom], np.float32([0.5, 0.5, 0.5, 1])):
+        if np.array_equal(model.geom_rgba[geom], _DEFAULT_GREY):
             colors[geom] = model.mat_rgba[material, :3]
         texture = model.mat_texid[material, _TEXTURE_ROLE_RGB]
         if texture >= 0:
@@ -111,7 +121,7 @@ def _geom_colors(model: Any) -> Array:
             channels = model.tex_nchannel[texture]
             texels = model.tex_data[first : first + pixels * channels].reshape(pixels, channels)
             colors[geom] *= texels[:, :3].mean(axis=0) / 255
-    return colors.clip(0, 1)
+    return np.clip(colors, 0, 1)
 
 
 def _view(model: Any, data: Any, camera: str) -> Array:

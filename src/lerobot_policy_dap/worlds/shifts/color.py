@@ -41,18 +41,20 @@ def delta_e(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floa
     return distance
 
 
-def at_distance(rgb: NDArray[np.floating], distance: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A colour that can be shown, at ΔE*ab = `distance` from `rgb`, in a random direction.
+def at_distance(
+    rgb: NDArray[np.floating], distance: float, reach: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """A colour at ΔE*ab = `distance` from `rgb`, in a random direction in which `reach` can be shown as well.
 
-    The directions are tried in an order that `rng` alone decides, so that two distances take the same direction
-    where both can be shown.
+    One generator state gives one direction, so that every distance up to `reach` lies on one ray.
     """
     start = to_lab(np.asarray(rgb, np.float64))
     directions = rng.normal(size=(1000, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    colors = to_rgb(start + distance * directions)
-    shown = ((colors >= 0) & (colors <= 1)).all(axis=1)
+    shown = np.ones(len(directions), bool)
+    for step in np.linspace(0.2, 1, 5) * reach:
+        colors = to_rgb(start + step * directions)
+        shown &= ((colors >= 0) & (colors <= 1)).all(axis=1)
     if not shown.any():
-        raise ValueError(f"no colour at distance {distance} from {rgb}")
-    first: NDArray[np.float64] = colors[int(shown.argmax())]
-    return first
+        raise ValueError(f"no colour at distance {reach} from {rgb}")
+    return to_rgb(start + distance * directions[int(shown.argmax())]).clip(0, 1)

@@ -8,6 +8,8 @@ from ...errors import UserError
 from .base import Change, Scene
 from .color import at_distance
 
+_FARTHEST = 50.0
+
 
 def painted(scene: Scene, geoms: tuple[int, ...], magnitude: float, rng: np.random.Generator) -> Change:
     """The geoms in plain paint at CIELAB distance `magnitude` from their own mean colours.
@@ -19,7 +21,7 @@ def painted(scene: Scene, geoms: tuple[int, ...], magnitude: float, rng: np.rand
     state = rng.bit_generator.state
     for geom in geoms:
         rng.bit_generator.state = state
-        rgba[geom, :3] = at_distance(scene.geom_color[geom], magnitude, rng)
+        rgba[geom, :3] = at_distance(scene.geom_color[geom], magnitude, _FARTHEST, rng)
         rgba[geom, 3] = 1
         material[geom] = -1
     return Change({"geom_rgba": rgba, "geom_matid": material})
@@ -31,7 +33,7 @@ class TableColor:
     name = "table_color"
     quantity = "colour of the table top (CIELAB, from its mean colour)"
     unit = "ΔE"
-    magnitudes = (10.0, 20.0, 30.0, 40.0, 50.0)
+    magnitudes = (10.0, 20.0, 30.0, 40.0, _FARTHEST)
 
     def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
         """See `Shift`."""
@@ -46,7 +48,7 @@ class ObjectColor:
     name = "object_color"
     quantity = "colour of the manipulated object (CIELAB)"
     unit = "ΔE"
-    magnitudes = (10.0, 20.0, 30.0, 40.0, 50.0)
+    magnitudes = (10.0, 20.0, 30.0, 40.0, _FARTHEST)
 
     def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
         """See `Shift`."""

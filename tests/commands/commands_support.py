@@ -1,0 +1,56 @@
+"""How the tests run commands, and with which small sizes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+TASK, SIZE, EPISODES = "drawer-open", 48, 3
+
+
+def environment():
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+        "WANDB_MODE": "disabled",
+    }
+
+
+def run(*command, check=True, timeout=600):
+    """Runs an installed command; `check` shows its output when it fails."""
+    done = subprocess.run(
+        [str(BIN / command[0]), *map(str, command[1:])],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return done
+
+
+def train_flags(dataset, out, coupling, steps=6, **more):
+    flags = {
+        "dataset.repo_id": "local/drawer",
+        "dataset.root": dataset,
+        "policy.type": "dap",
+        "policy.coupling": coupling,
+        "policy.device": "cpu",
+        "policy.push_to_hub": "false",
+        "policy.image_size": SIZE,
+        "policy.encoder_width": 4,
+        "policy.latent_dim": 8,
+        "policy.hidden_dim": 16,
+        "policy.depth": 1,
+        "output_dir": out,
+        "batch_size": 8,
+        "steps": steps,
+        "num_workers": 0,
+        "log_freq": 1,
+        **more,
+    }
+    return [f"--{name}={value}" for name, value in flags.items()]

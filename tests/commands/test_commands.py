@@ -1,0 +1,150 @@
+"""The commands a user types, as processes: ours and LeRobot's on what ours make."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from commands_support import EPISODES, SIZE, TASK, run, train_flags
+from safetensors.torch import load_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+
+
+def weights(run_folder, step):
+    return load_file(run_folder / "checkpoints" / step / "pretrained_model" / "model.safetensors")
+
+
+def test_collect_makes_a_lerobot_dataset_that_says_how_it_was_made(dataset):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    opened = LeRobotDataset(f"local/{TASK}", root=dataset)
+    assert opened.meta.total_episodes == EPISODES
+    assert opened.meta._version.major == 3
+    assert opened[0]["observation.images.corner2"].shape == (3, SIZE, SIZE)
+    recording = json.loads((dataset / "meta" / "recording.json").read_text())
+    assert recording["world"]["settings"]["width"] == SIZE
+    assert recording["world"]["versions"]["mujoco"]
+    assert [e["length"] for e in recording["episodes"]] == [e["length"] for e in opened.meta.episodes]
+    for episode in recording["episodes"]:  # a dozen real frames after success, and more
+        assert episode["length"] - episode["success_step"] >= 12
+    assert not dataset.with_name(dataset.name + ".partial").exists()
+
+
+def test_stored_frames_and_actions_repeat_the_seeded_episode(dataset):
+    """What the dataset holds is what the world shows under its seed and actions."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    from lerobot_policy_dap.worlds.rendering import RenderSettings
+    from lerobot_policy_dap.worlds.world import World
+
+    opened = LeRobotDataset(f"local/{TASK}", root=dataset, return_uint8=True)
+    recording = json.loads((dataset / "meta" / "recording.json").read_text())
+    world = World(TASK, settings=RenderSettings(SIZE, SIZE))
+    state = world.reset(recording["episodes"][0]["seed"])
+    for i in range(40):
+        item = opened[i]
+        np.testing.assert_array_equal(item["observation.state"].numpy(), state)
+        if i % 10 == 0:
+            frame = item["observation.images.corner2"].numpy().transpose(1, 2, 0).astype(float)
+            noise = np.mean((frame - world.render()) ** 2)
+            assert 10 * np.log10(255**2 / noise) > 38  # decibels lost to the video
+        state = world.step(item["action"].numpy()).state
+
+
+def test_collecting_again_reuses_and_other_options_are_refused(dataset):
+    again = run("dap", "collect", "--task", TASK, "--episodes", EPISODES, "--image-size", SIZE, "--out", dataset)
+    assert "there already" in again.stdout
+    other = run(
+        "dap", "collect", "--task", TASK, "--episodes", 5, "--image-size", SIZE, "--out", dataset, check=False
+    )
+    assert other.returncode == 2
+    assert "episodes=3, not 5" in other.stderr
+    assert len(other.stderr.strip().splitlines()) == 1
+
+
+def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one(trained, dataset, frames, tmp_path):
+    """From the checkpoint at step 3, with everything after it gone, as after a kill."""
+    import shutil
+
+    out = tmp_path / "again"
+    shutil.copytree(trained, out, symlinks=True)
+    shutil.rmtree(out / "checkpoints" / "000006")
+    (out / "checkpoints" / "last").unlink()
+    (out / "checkpoints" / "last").symlink_to("000003")
+    for config in out.rglob("train_config.json"):
+        config.write_text(config.read_text().replace(str(trained), str(out)))
+    run("dap", "train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=3))
+    one, two = weights(trained, "000006"), weights(out, "000006")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    steps = [json.loads(line)["step"] for line in (out / "train_log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_training_into_a_folder_with_another_run_is_refused(trained, dataset, frames):
+    done = run(
+        "dap", "train", "--frames-dir", frames, *train_flags(dataset, trained, "two_way", save_freq=3, batch_size=4),
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "batch_size=8, not 4" in done.stderr
+
+
+def test_lerobot_train_and_lerobot_eval_take_the_policy_and_the_environment(dataset, tmp_path):
+    out = tmp_path / "lerobot"
+    run("lerobot-train", *train_flags(dataset, out, "two_way", steps=2))
+    checkpoint = out / "checkpoints" / "last" / "pretrained_model"
+    assert json.loads((checkpoint / "recording.json").read_text())["world"]["task"] == "drawer-open-v3"
+    run(
+        "lerobot-eval",
+        f"--policy.path={checkpoint}",
+        "--env.type=metaworld_shift",
+        f"--env.task={TASK}",
+        f"--env.image_size={SIZE}",
+        "--env.shift=distractors",
+        "--env.severity=3",
+        "--env.episode_length=20",
+        "--eval.n_episodes=2",
+        "--eval.batch_size=2",
+        "--eval.use_async_envs=false",
+        "--policy.device=cpu",
+        f"--output_dir={tmp_path / 'eval'}",
+    )
+    info = json.loads((tmp_path / "eval" / "eval_info.json").read_text())
+    assert info["overall"]["n_episodes"] == 2
+    assert list((tmp_path / "eval").rglob("*.mp4"))
+
+
+def test_lerobot_train_resumes_what_dap_train_saved(trained, dataset, tmp_path):
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(trained, out, symlinks=True)
+    config = out / "checkpoints" / "last" / "pretrained_model" / "train_config.json"
+    run("lerobot-train", f"--config_path={config}", "--resume=true", "--steps=7", f"--output_dir={out}")
+    assert (out / "checkpoints" / "000007" / "pretrained_model" / "model.safetensors").exists()
+
+
+def test_eval_writes_rows_results_and_a_report(trained, tmp_path):
+    out = tmp_path / "eval"
+    command = (
+        "dap", "eval", "--policy", f"mine={trained}", "--task", TASK, "--shift", "table_color,distractors",
+        "--severity", "3", "--episodes", "3", "--batch", "2", "--max-steps", "16", "--out", out,
+    )  # fmt: skip
+    assert "report.html" in run(*command).stdout
+    from lerobot_policy_dap.bench.episodes import read_episodes
+
+    rows = read_episodes(out / "episodes.parquet")
+    cells = {(r.shift, r.severity) for r in rows}
+    assert cells == {("none", 0), ("blind", 0), ("table_color", 3), ("distractors", 3)}
+    assert len(rows) == 4 * 3
+    assert {r.seed for r in rows} == {10_000, 10_001, 10_002}
+    results = json.loads((out / "results.json").read_text())
+    assert results["meta"]["policies"][0]["diagnostics"]["outcome_rank"] > 0
+    before = (out / "eval" / "units" / f"mine-{TASK}-v3-none-0-10000.json").stat().st_mtime_ns
+    run(*command)
+    assert (out / "eval" / "units" / f"mine-{TASK}-v3-none-0-10000.json").stat().st_mtime_ns == before
+    other = run(*command[:-1], out, "--first-seed", "7", check=False)
+    assert other.returncode == 2
+    assert "first_seed" in other.stderr

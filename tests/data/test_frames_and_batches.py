@@ -1,0 +1,168 @@
+"""The frame store and the batches made from it are LeRobot's own, only faster."""
+
+import numpy as np
+import pytest
+import torch
+from lerobot.datasets import EpisodeAwareSampler
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from torch.utils.data import default_collate
+
+from lerobot_policy_dap.data import frames as frames_module
+from lerobot_policy_dap.data.batches import BatchOrder, BatchSource
+from lerobot_policy_dap.data.frames import FrameStore
+from lerobot_policy_dap.errors import UserError
+
+LENGTHS, FPS, CAMERAS = (7, 5, 9), 10, ("observation.images.left", "observation.images.right")
+
+
+def make(root, storage):
+    """A dataset of noise with two cameras of different sizes."""
+    rng = np.random.default_rng(0)
+    names = ["height", "width", "channels"]
+    features = {
+        CAMERAS[0]: {"dtype": storage, "shape": (32, 48, 3), "names": names},
+        CAMERAS[1]: {"dtype": storage, "shape": (16, 16, 3), "names": names},
+        "observation.state": {"dtype": "float32", "shape": (2,), "names": None},
+        "observation.force": {"dtype": "float32", "shape": (1,), "names": None},
+        "action": {"dtype": "float32", "shape": (3,), "names": None},
+    }
+    made = LeRobotDataset.create("local/noise", FPS, features, root=root, use_videos=storage == "video")
+    for episode, length in enumerate(LENGTHS):
+        for _ in range(length):
+            made.add_frame(
+                {
+                    CAMERAS[0]: rng.integers(0, 256, (32, 48, 3), dtype=np.uint8),
+                    CAMERAS[1]: rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
+                    "observation.state": rng.normal(size=2).astype(np.float32),
+                    "observation.force": rng.normal(size=1).astype(np.float32),
+                    "action": rng.normal(size=3).astype(np.float32),
+                    "task": f"task {episode % 2}",
+                }
+            )
+        made.save_episode()
+    made.finalize()
+    return root
+
+
+@pytest.fixture(scope="module", params=["video", "image"])
+def root(request, tmp_path_factory):
+    return make(tmp_path_factory.mktemp(request.param) / "noise", request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("frames")
+
+
+def opened(root, **options):
+    return LeRobotDataset("local/noise", root=root, return_uint8=True, **options)
+
+
+def bytes_of(image):
+    return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
+
+
+def test_a_batch_is_what_lerobots_loader_would_collate(root, folder):
+    deltas = {key: [0, 4] for key in (*CAMERAS, "observation.state", "observation.force")} | {
+        "action": list(range(4))
+    }
+    theirs = opened(root, delta_timestamps={key: [d / FPS for d in value] for key, value in deltas.items()})
+    dataset = opened(root)
+    source = BatchSource(dataset, FrameStore(dataset, CAMERAS, folder), CAMERAS, deltas)
+    indices = np.array([0, 6, 7, 11, 12, 20, 3])
+    expected = default_collate([theirs[int(i)] for i in indices])
+    got = source.batch(indices)
+    assert got.keys() == expected.keys()
+    for key, value in expected.items():
+        if key == "task":
+            assert got[key] == value
+        elif key in CAMERAS:
+            assert torch.equal(got[key], bytes_of(value)), key
+        else:
+            assert torch.equal(got[key].to(value.dtype), value), key
+
+
+def test_a_store_is_decoded_once_and_again_when_the_dataset_changes(root, folder, monkeypatch):
+    dataset = opened(root)
+    FrameStore(dataset, CAMERAS, folder)
+    calls = []
+    real = frames_module._episode_frames
+    monkeypatch.setattr(frames_module, "_episode_frames", lambda *a: calls.append(a) or real(*a))
+    FrameStore(dataset, CAMERAS, folder)
+    assert not calls
+    FrameStore(dataset, CAMERAS[:1], folder)  # another selection is another store
+    assert len(calls) == len(LENGTHS)
+
+
+def test_an_interrupted_decoding_goes_on_and_loses_nothing(root, tmp_path, monkeypatch):
+    dataset = opened(root)
+    whole = FrameStore(dataset, CAMERAS, tmp_path / "whole")
+    real, calls = frames_module._episode_frames, []
+
+    def dying(*arguments):
+        if len(calls) == 3:  # in the middle of the second episode: one camera written, the other not
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(frames_module, "_episode_frames", dying)
+    with pytest.raises(KeyboardInterrupt):
+        FrameStore(dataset, CAMERAS, tmp_path / "cut")
+    monkeypatch.setattr(frames_module, "_episode_frames", lambda *a: calls.append(a) or real(*a))
+    resumed = FrameStore(dataset, CAMERAS, tmp_path / "cut")
+    assert len(calls) == 3 + 4  # the first episode is not decoded again
+    everything = np.arange(sum(LENGTHS))
+    for camera in CAMERAS:
+        np.testing.assert_array_equal(whole.gather(camera, everything), resumed.gather(camera, everything))
+
+
+def test_the_store_takes_the_frames_bytes_and_little_more(root, tmp_path):
+    store = FrameStore(opened(root), CAMERAS, tmp_path)
+    raw = sum(LENGTHS) * (32 * 48 + 16 * 16) * 3
+    assert sum(p.stat().st_size for p in store.path.iterdir()) < 1.1 * raw
+
+
+def test_a_missing_camera_is_named(root, folder):
+    with pytest.raises(UserError, match=r"no camera 'top'; it has: observation\.images\.left"):
+        FrameStore(opened(root), ["top"], folder)
+
+
+def test_a_store_on_a_full_disk_says_so(root, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(frames_module, "_episode_frames", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        FrameStore(opened(root), CAMERAS, tmp_path)
+
+
+def sampler(n=23, seed=0):
+    return EpisodeAwareSampler([0, 10], [10, n], shuffle=True, seed=seed)
+
+
+def drawn(order, steps):
+    return [order.next().tolist() for _ in range(steps)]
+
+
+def test_every_frame_comes_once_an_epoch():
+    taken = drawn(BatchOrder(sampler(), 5, 1, 0), 10)
+    assert [len(b) for b in taken] == [5, 5, 5, 5, 3] * 2
+    for epoch in (taken[:5], taken[5:]):
+        assert sorted(sum(epoch, [])) == list(range(23))
+    assert taken[:5] != taken[5:]
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 6, 13])
+def test_the_order_goes_on_from_any_step(step):
+    through = drawn(BatchOrder(sampler(), 5, 1, 0), 20)
+    assert drawn(BatchOrder(sampler(), 5, 1, 0, step), 20 - step) == through[step:]
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_batches_of_one_with_the_larger_batch(processes):
+    single = drawn(BatchOrder(sampler(), 2 * processes, 1, 0), 12)
+    several = [drawn(BatchOrder(sampler(), 2, processes, rank), 12) for rank in range(processes)]
+    for step, whole in enumerate(single):
+        shared = sum((part[step] for part in several), [])
+        assert set(shared) == set(whole)
+        assert all(part[step] for part in several)

@@ -1,0 +1,173 @@
+"""The training losses: where their gradients go, what they mask, and what minimises them."""
+
+import pytest
+import torch
+from gaussians import gaussian_velocity
+
+from lerobot_policy_dap.flow import Coupling, flow_losses
+from lerobot_policy_dap.flow.objective import masked_mse
+from lerobot_policy_dap.nets import VelocityMLP
+
+B, H, A, S, D = 8, 4, 2, 3, 5
+
+
+def data(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(B, D, generator=g), torch.randn(B, H, A, generator=g), torch.randn(B, S, generator=g)
+
+
+def losses(policy, dynamics, coupling=Coupling.TWO_WAY, batch=None, seed=1, **options):
+    context, action, outcome = batch or data()
+    options = {
+        "action_is_pad": torch.zeros(len(action), H, dtype=torch.bool),
+        "outcome_is_pad": torch.zeros(len(action), dtype=torch.bool),
+        "feedback_dropout": 0.25,
+        "generator": torch.Generator().manual_seed(seed),
+        **options,
+    }
+    return flow_losses(policy, dynamics, coupling, context, action, outcome, **options)
+
+
+@pytest.fixture
+def models():
+    torch.manual_seed(0)
+    policy = VelocityMLP((H, A), context_dim=D, feedback_dim=S, hidden=16, depth=2)
+    dynamics = VelocityMLP((S,), context_dim=D, feedback_dim=H * A, hidden=16, depth=2)
+    for model in (policy, dynamics):
+        torch.nn.init.normal_(model.out.weight, std=0.5)
+    return policy, dynamics
+
+
+def gradients(model):
+    return sum(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None)
+
+
+def test_the_alignment_gradient_reaches_the_policy_through_its_estimate_and_nowhere_when_detached(models):
+    policy, dynamics = models
+    losses(policy, dynamics, align=True).dynamics.backward()
+    assert gradients(policy) > 0
+    policy.zero_grad()
+    losses(policy, dynamics, align=False).dynamics.backward()
+    assert gradients(policy) == 0
+
+
+def test_the_loss_on_demonstrated_chunks_never_reaches_the_policy(models):
+    policy, dynamics = models
+    losses(policy, dynamics).dynamics_true.backward()
+    assert gradients(policy) == 0
+    assert gradients(dynamics) > 0
+
+
+def test_the_policy_loss_never_reaches_the_dynamics(models):
+    """ŝ comes from a pass without gradient."""
+    policy, dynamics = models
+    losses(policy, dynamics, feedback_dropout=0.0).policy.backward()
+    assert gradients(dynamics) == 0
+    assert gradients(policy) > 0
+
+
+def test_none_has_no_dynamics_loss_and_does_not_see_the_dynamics(models):
+    policy, dynamics = models
+    before = losses(policy, dynamics, Coupling.NONE)
+    for p in dynamics.parameters():
+        torch.nn.init.normal_(p)
+    after = losses(policy, dynamics, Coupling.NONE)
+    assert torch.equal(before.policy, after.policy)
+    assert before.dynamics == before.dynamics_true == before.feedback_effect == 0
+
+
+def test_arms_draw_the_same_noise(models):
+    """With all feedback dropped, `two_way` has the policy loss of `none` to the bit."""
+    policy, dynamics = models
+    plain = losses(policy, dynamics, Coupling.NONE)
+    dropped = losses(policy, dynamics, Coupling.TWO_WAY, feedback_dropout=1.0)
+    assert torch.equal(plain.policy, dropped.policy)
+
+
+def test_padded_steps_and_outcomes_carry_no_loss(models):
+    policy, dynamics = models
+    context, action, outcome = data()
+    action_is_pad = torch.zeros(B, H, dtype=torch.bool)
+    action_is_pad[:, 2:] = True
+    other = action.clone()
+    other[:, 2:] = 1e3  # would be seen by the networks, so silence them to isolate the mask
+    for model in (policy, dynamics):
+        torch.nn.init.zeros_(model.out.weight)
+    kept = losses(policy, dynamics, batch=(context, action, outcome), action_is_pad=action_is_pad)
+    same = losses(policy, dynamics, batch=(context, other, outcome), action_is_pad=action_is_pad)
+    assert torch.equal(kept.policy, same.policy)
+
+    outcome_is_pad = torch.ones(B, dtype=torch.bool)
+    nothing = losses(policy, dynamics, outcome_is_pad=outcome_is_pad)
+    assert nothing.dynamics == nothing.dynamics_true == 0
+    outcome_is_pad[0] = False
+    alone = losses(policy, dynamics, outcome_is_pad=outcome_is_pad)
+    assert alone.dynamics > 0
+
+
+def test_masked_mean_is_over_what_is_kept():
+    x, zero = torch.tensor([[1.0, 1.0], [5.0, 5.0]]), torch.zeros(2, 2)
+    assert masked_mse(x, zero, torch.tensor([[True], [False]])) == 1
+    assert masked_mse(x, zero, torch.tensor([[False], [False]])) == 0
+
+
+def test_no_velocity_beats_the_known_one_of_a_gaussian():
+    """The loss of the closed form is the least: its irreducible variance, below any tilted field's."""
+    mean, std, n = 0.5, 0.8, 200_000
+    g = torch.Generator().manual_seed(0)
+    action = mean + std * torch.randn(n, 1, 1, generator=g)
+    batch = (torch.zeros(n, 1), action, torch.zeros(n, 1))
+    options = {
+        "batch": batch,
+        "action_is_pad": torch.zeros(n, 1, dtype=torch.bool),
+        "outcome_is_pad": torch.ones(n, dtype=torch.bool),
+    }
+    best = gaussian_velocity(mean, std)
+    least = losses(best, best, Coupling.NONE, **options).policy
+    for tilt in (0.9, 1.1):
+        tilted = losses(lambda *x, tilt=tilt, **k: tilt * best(*x, **k), best, Coupling.NONE, **options).policy
+        assert tilted > least + 1e-3
+    # Var(ε - x | x_t) = s²/V, V = t² + (1-t)²s², averaged over uniform t
+    t = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+    expected = torch.trapezoid(std**2 / (t**2 + (1 - t) ** 2 * std**2), t)
+    assert float(least) == pytest.approx(float(expected), rel=0.01)
+
+
+def test_training_finds_the_known_field_of_a_gaussian_and_of_its_consequence():
+    """A world with a ~ N(z, 0.5²) and s = 2a + N(0, 0.1²): trained to tolerance, sampled, compared."""
+    torch.manual_seed(0)
+    policy = VelocityMLP((1, 1), context_dim=1, feedback_dim=1, hidden=64, depth=2)
+    dynamics = VelocityMLP((1,), context_dim=1, feedback_dim=1, hidden=64, depth=2)
+    optimizer = torch.optim.Adam([*policy.parameters(), *dynamics.parameters()], lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600)
+    for _ in range(600):
+        z = torch.randn(512, 1)
+        a = z + 0.5 * torch.randn(512, 1)
+        s = 2 * a + 0.1 * torch.randn(512, 1)
+        got = flow_losses(
+            policy,
+            dynamics,
+            Coupling.TWO_WAY,
+            z,
+            a.unsqueeze(-1),
+            s,
+            action_is_pad=torch.zeros(512, 1, dtype=torch.bool),
+            outcome_is_pad=torch.zeros(512, dtype=torch.bool),
+            feedback_dropout=0.25,
+        )
+        optimizer.zero_grad()
+        (got.policy + got.dynamics + got.dynamics_true).backward()
+        optimizer.step()
+        schedule.step()
+    from lerobot_policy_dap.flow import sample
+
+    n = 4000
+    z = torch.full((n, 1), 0.8)
+    with torch.no_grad():
+        got = sample(policy, dynamics, Coupling.TWO_WAY, z, torch.randn(n, 1, 1), torch.randn(n, 1), steps=40)
+    a, s = got.action.flatten(), got.outcome.flatten()
+    assert float(a.mean()) == pytest.approx(0.8, abs=0.12)
+    assert float(a.std()) == pytest.approx(0.5, abs=0.15)
+    # The outcome belongs to the generated action, not to the average one.
+    assert float(torch.corrcoef(torch.stack([a, s]))[0, 1]) > 0.9
+    assert float((s - 2 * a).abs().mean()) < 0.35

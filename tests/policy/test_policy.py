@@ -1,0 +1,227 @@
+"""`DAPPolicy` behind LeRobot's interface: no leak of the future, masks, determinism, checkpoints."""
+
+import json
+
+import pytest
+import torch
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.policies import make_pre_post_processors
+from lerobot.policies.factory import get_policy_class
+
+from lerobot_policy_dap import DAPConfig
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.modeling_dap import DAPPolicy
+
+CAMERA = "observation.images.front"
+
+
+def config(cameras=(CAMERA,), state=3, **options):
+    inputs = {camera: PolicyFeature(FeatureType.VISUAL, (3, 40, 48)) for camera in cameras}
+    if state:
+        inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (state,))
+    small = {"image_size": 36, "encoder_width": 4, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 6}
+    return DAPConfig(
+        device="cpu",
+        input_features=inputs,
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (2,))},
+        **{**small, "n_action_steps": 3, "noise_draws": 2, **options},
+    )
+
+
+def policy(seed=0, **options):
+    torch.manual_seed(seed)
+    made = DAPPolicy(config(**options))
+    for head in (made.policy.out, made.dynamics.out):  # an untrained velocity is zero
+        torch.nn.init.normal_(head.weight, std=0.3)
+    return made
+
+
+def batch(made, n=5, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    T = len(made.config.observation_delta_indices)
+    out = {camera: torch.rand(n, T, 3, 40, 48, generator=g) for camera in made.encoder.cameras}
+    if made.state_dim:
+        out["observation.state"] = torch.randn(n, T, made.state_dim, generator=g)
+    out = out | {f"{key}_is_pad": torch.zeros(n, T, dtype=torch.bool) for key in out}
+    out["action"] = torch.randn(n, 6, 2, generator=g)
+    out["action_is_pad"] = torch.zeros(n, 6, dtype=torch.bool)
+    return out
+
+
+def now(training_batch):
+    return {k: v[:, 0] for k, v in training_batch.items() if k.startswith("observation") and "is_pad" not in k}
+
+
+def test_lerobot_finds_policy_and_processors_by_name():
+    assert PreTrainedConfig.get_choice_class("dap") is DAPConfig
+    assert get_policy_class("dap") is DAPPolicy
+    before, after = make_pre_post_processors(config(), dataset_stats={})
+    names = [step.__class__._registry_name for step in (*before.steps, *after.steps)]
+    for name in (
+        "rename_observations_processor",
+        "device_processor",
+        "normalizer_processor",
+        "unnormalizer_processor",
+    ):
+        assert name in names
+
+
+@pytest.mark.parametrize("coupling", ["none", "two_way"])
+@pytest.mark.parametrize(("cameras", "state"), [((CAMERA,), 3), ((CAMERA, "observation.images.wrist"), 3),
+                                                ((CAMERA,), 0), ((), 3)])  # fmt: skip
+def test_trains_and_acts_with_any_number_of_cameras_and_without_state(coupling, cameras, state):
+    made = policy(coupling=coupling, cameras=cameras, state=state)
+    made.train()
+    loss, figures = made(batch(made))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(isinstance(value, float) for value in figures.values())
+    chunk = made.predict_action_chunk(now(batch(made)))
+    assert chunk.shape == (5, 6, 2)
+    assert chunk.isfinite().all()
+
+
+@pytest.mark.parametrize("coupling", ["none", "two_way"])
+def test_the_encoding_of_now_does_not_see_the_future(coupling):
+    made = policy(coupling="two_way").eval()
+    one = batch(made)
+    other = {k: v.clone() for k, v in one.items()}
+    for key in (CAMERA, "observation.state"):
+        other[key][:, 1] = torch.randn_like(other[key][:, 1])
+    assert torch.equal(made._context(one, augment=False), made._context(other, augment=False))
+    outcome = made._outcome(one, torch.zeros(5, 1))[0]
+    assert not torch.allclose(outcome, made._outcome(other, torch.zeros(5, 1))[0])
+
+
+def test_acting_is_the_same_with_and_without_a_time_axis():
+    made = policy().eval()
+    full = batch(made)
+    with_axis = {k: v for k, v in full.items() if k in (CAMERA, "observation.state")}
+    made.reset()
+    one = made.predict_action_chunk(with_axis)
+    made.reset()
+    assert torch.equal(one, made.predict_action_chunk(now(full)))
+
+
+def test_outcomes_past_the_end_of_the_episode_carry_no_dynamics_loss():
+    made = policy().train()
+    given = batch(made)
+    given[f"{CAMERA}_is_pad"][:, 1] = True
+    _, figures = made(given)
+    assert figures["dynamics_loss"] == figures["dynamics_true_loss"] == 0
+
+
+def test_select_action_executes_a_chunk_and_then_plans_again():
+    made = policy().eval()
+    seen = now(batch(made))
+    made.reset()
+    chunk = made.predict_action_chunk(seen)
+    made.reset()
+    actions = [made.select_action(seen) for _ in range(4)]
+    for i in range(3):
+        assert torch.equal(actions[i], chunk[:, i])
+    assert not torch.equal(actions[3], chunk[:, 3])  # the second chunk, from other noise
+    made.reset()
+    assert torch.equal(made.select_action(seen), chunk[:, 0])
+
+
+def test_given_noise_decides_the_chunk():
+    made = policy(coupling="none").eval()
+    noise = torch.randn(5, 6, 2)
+    seen = now(batch(made))
+    one, two = (made.predict_action_chunk(seen, noise=noise) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, made.predict_action_chunk(seen, noise=noise + 0.1))
+
+
+def test_the_averaged_encoder_follows_and_is_not_trained():
+    made = policy().train()
+    assert not any(p.requires_grad for p in made.target_encoder.parameters())
+    before = [p.clone() for p in made.target_encoder.parameters()]
+    for p in made.encoder.parameters():
+        p.data.add_(1.0)
+    made.update()
+    for old, new, online in zip(before, made.target_encoder.parameters(), made.encoder.parameters(), strict=True):
+        decay = 2 / 11  # (1 + n) / (10 + n) at the first update
+        torch.testing.assert_close(new, decay * old + (1 - decay) * online)
+
+
+def test_outcome_statistics_are_frozen_outside_training():
+    made = policy().eval()
+    before = {k: v.clone() for k, v in made.standardize.state_dict().items()}
+    with torch.no_grad():
+        made(batch(made))
+    assert all(torch.equal(v, before[k]) for k, v in made.standardize.state_dict().items())
+
+
+def test_figures_tell_a_policy_that_looks_from_one_that_does_not():
+    looking, blind = policy().train(), policy().train()
+    torch.nn.init.zeros_(blind.encoder.join.weight)
+    seen = looking(batch(looking))[1]
+    unseen = blind(batch(blind))[1]
+    assert seen["image_use"] > 1e-4
+    assert unseen["image_use"] == pytest.approx(0, abs=1e-9)
+    assert unseen["image_spread"] == pytest.approx(0, abs=1e-6)
+    assert seen["image_spread"] > 0.01
+
+
+def test_both_arms_have_the_same_weights():
+    shapes = [{k: v.shape for k, v in policy(coupling=c).state_dict().items()} for c in ("none", "two_way")]
+    assert shapes[0] == shapes[1]
+
+
+def test_saved_and_loaded_it_acts_the_same(tmp_path):
+    made = policy().train()
+    made(batch(made))
+    made.update()
+    made.recording = {"world": {"task": "x"}}
+    made.save_pretrained(tmp_path)
+    again = DAPPolicy.from_pretrained(tmp_path)
+    assert again.recording == made.recording
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in made.state_dict().items())
+    made.reset()
+    seen = now(batch(made))
+    assert torch.equal(made.predict_action_chunk(seen), again.predict_action_chunk(seen))
+
+
+@pytest.mark.parametrize("lost", ["dynamics.out.weight", "target_encoder.join.bias", "standardize.mean"])
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path, lost):
+    from safetensors.torch import load_file, save_file
+
+    policy().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights[lost]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=lost):
+        DAPPolicy.from_pretrained(tmp_path)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    policy().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match="not a readable safetensors"):
+        DAPPolicy.from_pretrained(tmp_path)
+
+
+def test_the_configuration_survives_its_file(tmp_path):
+    made = config(coupling="none", horizon=12, dynamics_weight=0.25)
+    made._save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["type"] == "dap"
+    assert PreTrainedConfig.from_pretrained(tmp_path) == made
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"coupling": "three_way"}, "two_way"),
+        ({"n_obs_steps": 2}, "n_obs_steps"),
+        ({"n_action_steps": 9}, "n_action_steps"),
+        ({"image_size": 8}, "image_size"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"feedback_dropout": 1.5}, "feedback_dropout"),
+    ],
+)
+def test_a_bad_option_is_named(options, word):
+    with pytest.raises(UserError, match=word):
+        config(**options)

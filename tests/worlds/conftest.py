@@ -1,0 +1,56 @@
+"""One world for many tests: constructing Meta-World's benchmark takes a second a task."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lerobot_policy_dap.worlds import rendering  # first: it chooses the backend before MuJoCo is imported
+from lerobot_policy_dap.worlds.rendering import RenderSettings, VisualGeom
+from lerobot_policy_dap.worlds.world import World, _renderer
+
+
+@pytest.fixture(scope="module")
+def shared_world() -> World:
+    rendering.require_backend()
+    return World("drawer-open")
+
+
+@pytest.fixture
+def world(shared_world: World) -> Iterator[World]:
+    """drawer-open, clean; put back afterwards."""
+    shared_world.set_shift("none", 0)
+    yield shared_world
+    shared_world.set_shift("none", 0)
+
+
+def geoms_seen(world: World, extra: tuple[VisualGeom, ...] = (), size: int = 84) -> NDArray[np.int64]:
+    """What each pixel of corner2 shows, [size, size]: a geom id, -1 for anything else, -2 - k for extra geom k."""
+    import mujoco
+
+    renderer = _renderer(world.task, 0)
+    scene, add = renderer._scene, renderer._add
+    flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+
+    def add_with_id(geom: VisualGeom) -> None:
+        add(geom)
+        scene.geoms[scene.ngeom - 1].segid = scene.ngeom - 1
+
+    renderer._add = add_with_id  # type: ignore[method-assign]
+    for flag in flags:
+        scene.flags[flag] = 1
+    try:
+        settings = RenderSettings(size, size)
+        colours = renderer.render(world._env.model, world._env.data, "corner2", settings, extra)
+    finally:
+        renderer._add = add  # type: ignore[method-assign]
+        for flag in flags:
+            scene.flags[flag] = 0
+    ids = np.full(scene.ngeom + 1, -1)  # MuJoCo writes segid + 1, and 0 for the background: index -1 stays -1
+    for index, geom in enumerate(scene.geoms[: scene.ngeom]):
+        if index >= scene.ngeom - len(extra):
+            ids[geom.segid] = -2 - (index - (scene.ngeom - len(extra)))
+        elif geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
+            ids[geom.segid] = geom.objid
+    return ids[colours.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16]) - 1]
