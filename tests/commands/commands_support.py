@@ -1,9 +1,14 @@
 """How the tests run commands, and with which small sizes."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+from lerobot_policy_dap import cli
 
 BIN = Path(sys.executable).parent
 TASK, SIZE, EPISODES = "drawer-open", 48, 3
@@ -54,3 +59,19 @@ def train_flags(dataset, out, coupling, steps=6, **more):
         **more,
     }
     return [f"--{name}={value}" for name, value in flags.items()]
+
+
+def dap(*arguments, check=True):
+    """The `dap` command in this process, which has the slow imports behind it."""
+    out, err, status, argv = io.StringIO(), io.StringIO(), 0, sys.argv
+    sys.argv = ["dap", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as leaving:
+        status = leaving.code or 0
+    finally:
+        sys.argv = argv
+    if check and status != 0:
+        raise AssertionError(f"dap {' '.join(map(str, arguments))}\n{out.getvalue()}\n{err.getvalue()}")
+    return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())

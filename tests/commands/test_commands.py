@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from commands_support import EPISODES, SIZE, TASK, run, train_flags
+from commands_support import EPISODES, SIZE, TASK, dap, run, train_flags
 from safetensors.torch import load_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
@@ -53,7 +53,7 @@ def test_stored_frames_and_actions_repeat_the_seeded_episode(dataset):
 
 
 def test_collecting_again_reuses_and_other_options_are_refused(dataset):
-    again = run("dap", "collect", "--task", TASK, "--episodes", EPISODES, "--image-size", SIZE, "--out", dataset)
+    again = dap("collect", "--task", TASK, "--episodes", EPISODES, "--image-size", SIZE, "--out", dataset)
     assert "there already" in again.stdout
     other = run(
         "dap", "collect", "--task", TASK, "--episodes", 5, "--image-size", SIZE, "--out", dataset, check=False
@@ -74,7 +74,7 @@ def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one(trained, dat
     (out / "checkpoints" / "last").symlink_to("000003")
     for config in out.rglob("train_config.json"):
         config.write_text(config.read_text().replace(str(trained), str(out)))
-    run("dap", "train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=3))
+    dap("train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=3))
     one, two = weights(trained, "000006"), weights(out, "000006")
     assert one.keys() == two.keys()
     assert all(torch.equal(one[k], two[k]) for k in one)
@@ -83,8 +83,8 @@ def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one(trained, dat
 
 
 def test_training_into_a_folder_with_another_run_is_refused(trained, dataset, frames):
-    done = run(
-        "dap", "train", "--frames-dir", frames, *train_flags(dataset, trained, "two_way", save_freq=3, batch_size=4),
+    done = dap(
+        "train", "--frames-dir", frames, *train_flags(dataset, trained, "two_way", save_freq=3, batch_size=4),
         check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -129,10 +129,10 @@ def test_lerobot_train_resumes_what_dap_train_saved(trained, dataset, tmp_path):
 def test_eval_writes_rows_results_and_a_report(trained, tmp_path):
     out = tmp_path / "eval"
     command = (
-        "dap", "eval", "--policy", f"mine={trained}", "--task", TASK, "--shift", "table_color,distractors",
+        "eval", "--policy", f"mine={trained}", "--task", TASK, "--shift", "table_color,distractors",
         "--severity", "3", "--episodes", "3", "--batch", "2", "--max-steps", "16", "--out", out,
     )  # fmt: skip
-    assert "report.html" in run(*command).stdout
+    assert "report.html" in dap(*command).stdout
     from lerobot_policy_dap.bench.episodes import read_episodes
 
     rows = read_episodes(out / "episodes.parquet")
@@ -143,8 +143,8 @@ def test_eval_writes_rows_results_and_a_report(trained, tmp_path):
     results = json.loads((out / "results.json").read_text())
     assert results["meta"]["policies"][0]["diagnostics"]["outcome_rank"] > 0
     before = (out / "eval" / "units" / f"mine-{TASK}-v3-none-0-10000.json").stat().st_mtime_ns
-    run(*command)
+    dap(*command)
     assert (out / "eval" / "units" / f"mine-{TASK}-v3-none-0-10000.json").stat().st_mtime_ns == before
-    other = run(*command[:-1], out, "--first-seed", "7", check=False)
+    other = dap(*command[:-1], out, "--first-seed", "7", check=False)
     assert other.returncode == 2
     assert "first_seed" in other.stderr

@@ -1,4 +1,4 @@
-"""Killed at random moments, each long command loses nothing: run again, it ends as if it had not been killed."""
+"""Killed in the midst of it, each long command loses nothing: run again, it ends as if it had not been killed."""
 
 import os
 import random
@@ -9,33 +9,36 @@ import time
 import numpy as np
 import pytest
 import torch
-from commands_support import BIN, EPISODES, SIZE, TASK, environment, run, train_flags
+from commands_support import BIN, EPISODES, SIZE, TASK, dap, environment, run, train_flags
 from safetensors.torch import load_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
 
 
-def killed_until_done(command, waits, sign=signal.SIGKILL):
-    """Starts the command again and again, each time killed after the next wait, then lets it finish."""
-    kills = 0
-    for wait in waits:
-        process = subprocess.Popen(
-            [str(BIN / command[0]), *map(str, command[1:])],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(timeout=wait)
-            break
-        except subprocess.TimeoutExpired:
-            kills += 1
-            os.kill(process.pid, sign)
-            process.wait()
-            time.sleep(1.5)  # its processes notice within half a second
-    run(*command)
-    return kills
+def killed(command, ready, wait, sign=signal.SIGKILL):
+    """Starts the command and kills it, and nothing it started, `wait` seconds after `ready()` first holds.
+
+    Returns whether it was killed: a quick machine may have finished by then.
+    """
+    process = subprocess.Popen(
+        [str(BIN / command[0]), *map(str, command[1:])],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not ready() and process.poll() is None:
+        assert time.monotonic() < deadline, "the command never came so far"
+        time.sleep(0.02)
+    try:
+        process.wait(timeout=wait)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, sign)
+        process.wait()
+        time.sleep(1.5)  # its processes notice within half a second
+        return True
+    return False
 
 
 def test_collect(dataset, tmp_path):
@@ -43,17 +46,19 @@ def test_collect(dataset, tmp_path):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     out = tmp_path / TASK
-    rng = random.Random(0)
-    waits = [rng.uniform(14, 30) for _ in range(3)]
-    killed_until_done(
-        ("dap", "collect", "--task", TASK, "--episodes", EPISODES, "--image-size", SIZE, "--out", out), waits
-    )
+    staged = tmp_path / f"{TASK}.partial"
+    command = ("dap", "collect", "--task", TASK, "--episodes", EPISODES, "--image-size", SIZE, "--out", out)
+    rng = random.Random()
+    assert killed(command, lambda: any(staged.glob("*.safetensors")), rng.uniform(0, 0.3))
+    assert killed(command, lambda: any(tmp_path.glob(f".{TASK}.*.part/*")), rng.uniform(0, 1.0))
+    dap(*command[1:])
     one, two = (LeRobotDataset(f"local/{TASK}", root=root, return_uint8=True) for root in (dataset, out))
     assert len(one) == len(two)
     for i in np.linspace(0, len(one) - 1, 12).astype(int).tolist():
         for key in ("observation.images.corner2", "observation.state", "action", "episode_index"):
             assert torch.equal(one[i][key], two[i][key]), (i, key)
-    assert [p.name for p in tmp_path.iterdir()] == [TASK]
+    assert (dataset / "meta" / "recording.json").read_text() == (out / "meta" / "recording.json").read_text()
+    assert not staged.exists()
 
 
 def test_train(dataset, frames, tmp_path):
@@ -61,30 +66,33 @@ def test_train(dataset, frames, tmp_path):
     flags = {"steps": 300, "save_freq": 20, "log_freq": 10}
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     run("dap", "train", "--frames-dir", frames, *train_flags(dataset, straight, "two_way", **flags))
-    rng = random.Random(1)
-    waits = [rng.uniform(14, 26) for _ in range(3)]
-    killed_until_done(
-        ("dap", "train", "--frames-dir", frames, *train_flags(dataset, broken, "two_way", **flags)), waits
-    )
+    command = ("dap", "train", "--frames-dir", frames, *train_flags(dataset, broken, "two_way", **flags))
+    rng = random.Random()
+    log, checkpoints = broken / "train_log.jsonl", broken / "checkpoints"
+    killed(command, log.exists, rng.uniform(0, 0.5))
+    killed(command, lambda: any(checkpoints.glob("[0-9]*")), rng.uniform(0, 1.0))
+    run(*command)
     files = [r / "checkpoints" / "last" / "pretrained_model" / "model.safetensors" for r in (straight, broken)]
     one, two = map(load_file, files)
     assert all(torch.equal(one[k], two[k]) for k in one)
-    for checkpoint in (broken / "checkpoints").glob("[0-9]*"):
+    for checkpoint in checkpoints.glob("[0-9]*"):
         assert (checkpoint / "training_state" / "training_step.json").exists()
 
 
 def test_demo(tmp_path):
-    """By Ctrl-C and by kill; the second run of a finished demo does nothing."""
+    """By Ctrl-C and by kill, in every stage; a finished demo does nothing."""
     out = tmp_path / "demo"
     command = (
-        "dap", "demo", "--out", out, "--demonstrations", 2, "--steps", 20, "--episodes", 2, "--clean-episodes", 3,
+        "dap", "demo", "--out", out, "--demonstrations", 2, "--steps", 40, "--episodes", 2, "--clean-episodes", 3,
         "--severity", "3",
     )  # fmt: skip
-    rng = random.Random(2)
-    killed_until_done(command, [rng.uniform(20, 45) for _ in range(2)])
-    killed_until_done(command, [rng.uniform(20, 45)], sign=signal.SIGINT)
+    rng = random.Random()
+    killed(command, (out / "data").exists, rng.uniform(0, 3))
+    killed(command, (out / "train" / "two_way" / "train_log.jsonl").exists, rng.uniform(0, 3), signal.SIGINT)
+    killed(command, lambda: len(list(out.glob("eval/units/*.json"))) > 3, rng.uniform(0, 2))
+    dap(*command[1:])
     report = (out / "report.html").stat().st_mtime_ns
-    again = run(*command)
+    again = dap(*command[1:])
     assert "finished before" in again.stderr
     assert (out / "report.html").stat().st_mtime_ns == report
     for name in ("results.json", "episodes.parquet", "stages.json"):

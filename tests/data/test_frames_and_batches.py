@@ -1,5 +1,7 @@
 """The frame store and the batches made from it are LeRobot's own, only faster."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -20,8 +22,8 @@ def make(root, storage):
     rng = np.random.default_rng(0)
     names = ["height", "width", "channels"]
     features = {
-        CAMERAS[0]: {"dtype": storage, "shape": (32, 48, 3), "names": names},
-        CAMERAS[1]: {"dtype": storage, "shape": (16, 16, 3), "names": names},
+        CAMERAS[0]: {"dtype": storage, "shape": (64, 80, 3), "names": names},
+        CAMERAS[1]: {"dtype": storage, "shape": (64, 64, 3), "names": names},
         "observation.state": {"dtype": "float32", "shape": (2,), "names": None},
         "observation.force": {"dtype": "float32", "shape": (1,), "names": None},
         "action": {"dtype": "float32", "shape": (3,), "names": None},
@@ -31,8 +33,8 @@ def make(root, storage):
         for _ in range(length):
             made.add_frame(
                 {
-                    CAMERAS[0]: rng.integers(0, 256, (32, 48, 3), dtype=np.uint8),
-                    CAMERAS[1]: rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
+                    CAMERAS[0]: rng.integers(0, 256, (64, 80, 3), dtype=np.uint8),
+                    CAMERAS[1]: rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
                     "observation.state": rng.normal(size=2).astype(np.float32),
                     "observation.force": rng.normal(size=1).astype(np.float32),
                     "action": rng.normal(size=3).astype(np.float32),
@@ -118,7 +120,7 @@ def test_an_interrupted_decoding_goes_on_and_loses_nothing(root, tmp_path, monke
 
 def test_the_store_takes_the_frames_bytes_and_little_more(root, tmp_path):
     store = FrameStore(opened(root), CAMERAS, tmp_path)
-    raw = sum(LENGTHS) * (32 * 48 + 16 * 16) * 3
+    raw = sum(LENGTHS) * (64 * 80 + 64 * 64) * 3
     assert sum(p.stat().st_size for p in store.path.iterdir()) < 1.1 * raw
 
 
@@ -148,7 +150,7 @@ def test_every_frame_comes_once_an_epoch():
     taken = drawn(BatchOrder(sampler(), 5, 1, 0), 10)
     assert [len(b) for b in taken] == [5, 5, 5, 5, 3] * 2
     for epoch in (taken[:5], taken[5:]):
-        assert sorted(sum(epoch, [])) == list(range(23))
+        assert sorted(itertools.chain(*epoch)) == list(range(23))
     assert taken[:5] != taken[5:]
 
 
@@ -163,6 +165,6 @@ def test_processes_share_the_batches_of_one_with_the_larger_batch(processes):
     single = drawn(BatchOrder(sampler(), 2 * processes, 1, 0), 12)
     several = [drawn(BatchOrder(sampler(), 2, processes, rank), 12) for rank in range(processes)]
     for step, whole in enumerate(single):
-        shared = sum((part[step] for part in several), [])
+        shared = list(itertools.chain(*(part[step] for part in several)))
         assert set(shared) == set(whole)
         assert all(part[step] for part in several)

@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import lerobot_policy_dap
 from lerobot_policy_dap.worlds import rendering  # first: it chooses the backend before MuJoCo is imported
 from lerobot_policy_dap.worlds.rendering import RenderSettings, VisualGeom
 from lerobot_policy_dap.worlds.world import World, _renderer
+
+ROOM_ALONE = f"""
+import sys, types
+package = sys.modules["lerobot_policy_dap"] = types.ModuleType("lerobot_policy_dap")
+package.__path__ = {list(lerobot_policy_dap.__path__)!r}
+"""
+"""Code for a fresh process: makes `worlds` importable without the policy, whose imports take ten seconds."""
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,13 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conftest import ROOM_ALONE
 from lerobot_policy_dap.worlds import tasks
 from lerobot_policy_dap.worlds.shifts import SHIFTS
 from lerobot_policy_dap.worlds.world import FPS, MAX_STEPS, World, world_versions
@@ -35,9 +37,12 @@ def test_other_episodes_in_between_change_nothing(world: World) -> None:
     assert fingerprint(world, 3) == first
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_same_episode(world: World) -> None:
-    here = f"import sys; sys.path.insert(0, {str(__file__).rsplit('/', 1)[0]!r})\n"
-    code = here + "from test_world_episodes import World, fingerprint\nprint(fingerprint(World('drawer-open'), 3))"
+    code = (
+        f"{ROOM_ALONE}\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_world_episodes import World, fingerprint\nprint(fingerprint(World('drawer-open'), 3))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith(fingerprint(world, 3))
 

@@ -11,8 +11,8 @@ from .records import Cell
 
 WIDTH, HEIGHT = 300, 208
 LEFT, RIGHT, TOP, BOTTOM = 34, 292, 14, 162
-DODGE = 5
-"""Horizontal shift between policies, so that equal rates stay visible."""
+DODGE = 16
+"""Greatest horizontal shift between policies, so that equal rates stay visible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ def severity_panels(
             mine = sorted((cell for cell in shown if cell["policy"] == policy), key=lambda cell: cell["severity"])
             blind = [cell["rate"] for cell in cells if cell["policy"] == policy and cell["shift"] == BLIND]
             if mine:
-                dodge = (index - (len(policies) - 1) / 2) * DODGE
+                step = min(5.0, DODGE / max(len(policies) - 1, 1))
+                dodge = (index - (len(policies) - 1) / 2) * step
                 curves.append(_curve(index, mine, blind, dodge, last))
         panels.append(Panel(shift, shift.replace("_", " "), quantities.get(shift, ""), curves, ticks))
     return panels

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from ..files import replacing_file
+from ..worlds.shifts import CLEAN as CLEAN
 
-CLEAN = "none"
 BLIND = "blind"
+"""The same policy with its images zeroed: the floor."""
 
 SCHEMA_VERSION = 1
 _SCHEMA_KEY = b"lerobot_policy_dap.episodes"

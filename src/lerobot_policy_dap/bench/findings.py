@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from . import words
@@ -36,7 +37,7 @@ def summary(results: Results) -> list[str]:
             f"zeroed images, and {'says' if floored == 1 else 'say'} nothing of robustness."
         )
     if _training_seeds(results)[1] == []:
-        sentences.append("One training seed for each method: differences belong to these checkpoints alone.")
+        sentences.append("One training seed for each method: the numbers belong to these checkpoints alone.")
     return sentences
 
 
@@ -57,6 +58,14 @@ def caveats(results: Results) -> list[str]:
         )
     found += _floor_caveats(results["cells"])
     found += _multiplicity_caveats(results)
+    conditions = defaultdict(set)
+    for cell in filter(_is_shifted, results["cells"]):
+        conditions[cell["policy"]].add((cell["task"], cell["shift"], cell["severity"]))
+    if any(mine != other for mine, other in pairwise(conditions.values())):
+        found.append(
+            "The policies were not all run under the same shifts: their mean rates cannot be compared. Differences "
+            "are on the conditions that both have."
+        )
     if any(entry["kind"] == "drop" for entry in results["overall"]):
         found.append(
             "A mean over shifted cells weighs every cell the same; another choice of shifts or severities would "
@@ -69,17 +78,20 @@ def _measured(results: Results) -> str:
     cells = results["cells"]
     policies = _distinct(cell["policy"] for cell in cells)
     tasks = _distinct(cell["task"] for cell in cells)
-    subject = f"The policy {policies[0]} was" if len(policies) == 1 else f"{words.listed(policies)} were"
-    sentence = f"{subject} run from the same seeded initial states of {words.listed(tasks)}"
+    subject = (
+        f"The policy {policies[0]} was" if len(policies) == 1 else f"The policies {words.listed(policies)} were"
+    )
+    same = "" if len(policies) == 1 else "the same "
+    sentence = f"{subject} run from {same}seeded initial states of {words.listed(tasks)}"
     clean = [cell["n"] for cell in cells if cell["shift"] == CLEAN]
     shifted = [cell for cell in cells if _is_shifted(cell)]
     parts = [f"{_span(clean)} clean episodes"] if clean else []
     if shifted:
-        conditions = {(cell["shift"], cell["severity"]) for cell in shifted}
-        factors = {cell["shift"] for cell in shifted}
+        conditions = len({(cell["shift"], cell["severity"]) for cell in shifted})
+        factors = len({cell["shift"] for cell in shifted})
         parts.append(
-            f"{_span([cell['n'] for cell in shifted])} under each of {words.counted(len(conditions), 'shifted condition')}"
-            f" ({words.counted(len(factors), 'visual factor')})"
+            f"{_span([cell['n'] for cell in shifted])} under each of "
+            f"{words.counted(conditions, 'shifted condition')} ({words.counted(factors, 'visual factor')})"
         )
     blind = [cell["n"] for cell in cells if cell["shift"] == BLIND]
     if blind:
@@ -100,8 +112,8 @@ def _headlines(results: Results, task: str, on: str) -> list[str]:
     }
     if overall["rate"]:
         rates = [f"{entry['policy']} {words.rate(_interval(entry))}" for entry in overall["rate"]]
-        cells = words.counted(overall["rate"][0]["cells"], "shifted condition")
-        sentences.append(f"Mean success over {cells}{on}: {words.listed(rates)}.")
+        cells = _span([entry["cells"] for entry in overall["rate"]])
+        sentences.append(f"Mean success over {cells} shifted conditions{on}: {words.listed(rates)}.")
     if overall["drop"]:
         lost = [f"{words.points(_interval(entry))} for {entry['policy']}" for entry in overall["drop"]]
         sentences.append(f"Paired by seed, clean minus shifted{on} is {words.listed(lost)}.")
@@ -109,13 +121,21 @@ def _headlines(results: Results, task: str, on: str) -> list[str]:
     if len(drops) > 1:
         worst = max(drops, key=lambda drop: drop["drop"])
         lost_most = words.points(Interval(worst["drop"], worst["low"], worst["high"]))
-        where = words.under(worst["shift"], worst["severity"])
-        sentences.append(f"The largest single loss{on} is that of {worst['policy']} {where}: {lost_most}.")
-    for entry in overall["difference"]:
-        established = "established" if entry["established"] else "not established"
+        where = words.condition(worst["shift"], worst["severity"])
+        sentences.append(f"The largest single loss{on} is {lost_most} (policy {worst['policy']}, {where}).")
+    differences = overall["difference"]
+    if len(differences) > 3:
+        established = [entry for entry in differences if entry["established"]]
+        sentences.append(
+            f"Of {len(differences)} mean differences between policies over the shifted conditions{on}, "
+            f"{len(established) or 'not one'} {'is' if len(established) < 2 else 'are'} established."
+        )
+        differences = established[:3]
+    for entry in differences:
+        verdict = "established" if entry["established"] else "not established"
         sentences.append(
             f"Over the shifted conditions{on}, {entry['policy']} minus {entry['other']} is "
-            f"{words.points(_interval(entry))}: {established}."
+            f"{words.points(_interval(entry))}: {verdict}."
         )
     return sentences
 
@@ -125,7 +145,8 @@ def _established(results: Results) -> str:
     established = [difference for difference in differences if difference["established"]]
     single = words.counted(len(differences), "single comparison")
     if not established:
-        return f"Of {single} between policies, none is established after correction for their number."
+        # Not "none is": a policy may well be called none.
+        return f"Of {single} between policies, not one is established after correction for their number."
     named = [
         f"{d['a']} minus {d['b']} {words.under(d['shift'], d['severity'])} "
         f"({words.points(Interval(d['difference'], d['low'], d['high']))})"

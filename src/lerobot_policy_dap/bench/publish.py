@@ -48,8 +48,17 @@ def publish(
     for film, frames in each(partial(_show, task=plan.task, cameras=cameras), shown, workers):
         seen[_name(film)] = frames
     clips = [
-        VideoClip(f.policy, f.shift, f.severity, f.seed, f.success, np.stack(seen[_name(f)]), FPS // _FILM_EVERY)
-        for f in shown
+        VideoClip(
+            policy=film.policy,
+            shift=film.shift,
+            severity=film.severity,
+            seed=film.seed,
+            success=film.success,
+            frames=np.stack(seen[_name(film)]),
+            fps=FPS // _FILM_EVERY,
+            steps=len(film.actions),
+        )
+        for film in shown
     ]
     write_episodes(out / "episodes.parquet", episodes)
     write_json(out / "results.json", results)

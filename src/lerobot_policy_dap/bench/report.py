@@ -143,10 +143,10 @@ def _condition_major(drops: Sequence[Any]) -> list[Any]:
 
 
 def _magnitudes(shifts: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
-    """For a shift and a severity (1 is the first of its magnitudes), the number with its unit."""
+    """For a shift and a severity (1 is the first of its magnitudes), the number."""
     return {
         str(shift["name"]): {
-            severity: f"{_quantity(magnitude)} {shift.get('unit') or ''}".strip()
+            severity: _quantity(magnitude)
             for severity, magnitude in enumerate(shift.get("magnitudes") or [], start=1)
         }
         for shift in shifts
@@ -154,7 +154,9 @@ def _magnitudes(shifts: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]
 
 
 def _quantities(shifts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {str(shift["name"]): str(shift.get("quantity") or "") for shift in shifts}
+    """For a shift, what its magnitude measures and in which unit."""
+    named = {str(shift["name"]): (shift.get("quantity"), shift.get("unit")) for shift in shifts}
+    return {name: ", ".join(str(part) for part in parts if part) for name, parts in named.items()}
 
 
 def _strip(images: Sequence[StripImage], shifts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

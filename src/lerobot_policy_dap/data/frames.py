@@ -159,5 +159,5 @@ def numeric_columns(dataset: LeRobotDataset) -> dict[str, NDArray[Any]]:
         values = column.to_numpy(zero_copy_only=False)
         # LeRobot keeps a feature of shape (1,) as a scalar.
         shape = () if values.size == table.num_rows else feature["shape"]
-        columns[key] = np.ascontiguousarray(values.reshape(table.num_rows, *shape))
+        columns[key] = np.array(values.reshape(table.num_rows, *shape))  # Arrow lends read-only memory
     return columns

@@ -51,9 +51,7 @@ class CollectRequest:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what is asked, and the versions it is asked of."""
         return {
-            "episodes": self.episodes,
-            "noise": self.noise,
-            "first_seed": self.first_seed,
+            "request": {"episodes": self.episodes, "noise": self.noise, "first_seed": self.first_seed},
             "world": {
                 "task": self.task,
                 "cameras": list(self.cameras),
@@ -118,11 +116,11 @@ def _reused(request: CollectRequest, out: Path) -> Collected:
     recording = read_recording(out)
     if recording is None:
         raise UserError(f"{out} exists and was not made by `dap collect`; choose another --out")
-    for key, value in request.to_dict().items():
-        if recording.get(key) != value:
-            raise UserError(
-                f"{out} holds a collection with {key}={recording.get(key)}, not {value}; choose another --out"
-            )
+    for part, asked in request.to_dict().items():
+        for key, value in asked.items():
+            found = recording.get(part, {}).get(key)
+            if found != value:
+                raise UserError(f"{out} holds a collection with {key}={found}, not {value}; choose another --out")
     return Collected(out, len(recording["episodes"]), tuple(recording["failed_seeds"]), reused=True)
 
 

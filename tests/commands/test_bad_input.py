@@ -1,0 +1,147 @@
+"""Bad input: one line that says what, where and how to mend it, status 2, and nothing lost."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from commands_support import BIN, SIZE, TASK, dap, environment, train_flags
+from safetensors.torch import load_file, save_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+
+
+def refused(*arguments):
+    """The one line with which the command fails."""
+    done = dap(*arguments, check=False)
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
+
+
+def checkpoint(trained):
+    return trained / "checkpoints" / "last" / "pretrained_model"
+
+
+def evaluate(policy, out, *more):
+    return (
+        "eval",
+        "--policy",
+        f"p={policy}",
+        "--task",
+        TASK,
+        "--shift",
+        "none",
+        "--episodes",
+        1,
+        "--out",
+        out,
+        *more,
+    )
+
+
+def test_unknown_names(tmp_path, trained):
+    assert "did you mean drawer-open" in refused("collect", "--task", "drawr-open")
+    assert "unknown camera 'top'" in refused("collect", "--task", TASK, "--camera", "top", "--out", tmp_path / "x")
+    out = tmp_path / "out"
+    assert "unknown task 'dance'" in refused(*evaluate(trained, out), "--task", "dance")
+    assert "unknown shift 'fog'; choose one of" in refused(*evaluate(trained, out), "--shift", "fog")
+    assert "severity is 9" in refused(*evaluate(trained, out), "--shift", "distractors", "--severity", "9")
+    assert "whole numbers" in refused(*evaluate(trained, out), "--severity", "high")
+    assert not out.exists()
+
+
+def test_lerobots_commands_say_it_too(trained):
+    done = subprocess.run(
+        [BIN / "lerobot-eval", f"--policy.path={checkpoint(trained)}", "--env.type=metaworld_shift", "--env.shift=fog"],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "unknown shift 'fog'" in done.stderr + done.stdout
+
+
+def test_a_dataset_that_cannot_be_used(dataset, tmp_path):
+    def training(root, **flags):
+        return refused("train", *train_flags(root, tmp_path / "run", "two_way", **flags))
+
+    assert "does not exist" in training(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "meta/info.json is missing" in training(empty)
+    half = tmp_path / "half"
+    shutil.copytree(dataset, half)
+    for parquet in half.glob("data/**/*.parquet"):
+        parquet.write_bytes(parquet.read_bytes()[:-100])
+    assert "half-written" in training(half)
+    assert "no frame 400 steps after another" in training(dataset, **{"policy.horizon": 400})
+
+
+def test_a_checkpoint_that_cannot_be_used(trained, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint(trained), broken)
+    weights = load_file(broken / "model.safetensors")
+    lost = weights.pop("dynamics.out.bias")
+    save_file(weights, broken / "model.safetensors")
+    assert "lacks 1 weights of this policy (dynamics.out.bias" in refused(*evaluate(broken, tmp_path / "a"))
+    save_file({**weights, "dynamics.out.bias": lost}, broken / "model.safetensors")
+    config = json.loads((broken / "config.json").read_text())
+    config["input_features"]["observation.images.wrist"] = {"type": "VISUAL", "shape": [3, SIZE, SIZE]}
+    (broken / "config.json").write_text(json.dumps(config))
+    assert "unknown camera 'wrist'" in refused(*evaluate(broken, tmp_path / "b"))
+    config["input_features"].pop("observation.images.wrist")
+    config["input_features"]["observation.state"]["shape"] = [7]
+    (broken / "config.json").write_text(json.dumps(config))
+    assert "needs observation.state of shape (7,)" in refused(*evaluate(broken, tmp_path / "c"))
+    (broken / "model.safetensors").unlink()
+    assert "has no model.safetensors" in refused(*evaluate(broken, tmp_path / "d"))
+    assert "is no checkpoint" in refused(*evaluate(tmp_path / "nowhere", tmp_path / "e"))
+
+
+def test_data_of_another_simulator_or_size(trained, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint(trained), other)
+    recording = json.loads((other / "recording.json").read_text())
+    recording["world"]["versions"]["mujoco"] = "3.4.0"
+    (other / "recording.json").write_text(json.dumps(recording))
+    assert "learned from frames of mujoco 3.4.0" in refused(*evaluate(other, tmp_path / "a"))
+    recording["world"]["versions"]["mujoco"] = __import__("mujoco").__version__
+    recording["world"]["settings"]["width"] = 96
+    (other / "recording.json").write_text(json.dumps(recording))
+    assert "rendered at 96x48" in refused(*evaluate(other, tmp_path / "a"))
+
+
+def test_an_output_folder_that_holds_something_else(dataset, trained, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    for command in (
+        ("collect", "--task", TASK, "--episodes", 1, "--out", mine),
+        ("train", *train_flags(dataset, mine, "none")),
+        ("demo", "--out", mine),
+    ):
+        assert str(mine) in refused(*command)
+    (mine / "eval").mkdir()
+    (mine / "eval" / "notes.txt").write_text("more work")
+    assert "notes.txt" in refused(*evaluate(trained, mine))
+    assert (mine / "thesis.tex").read_text() == "years of work"
+    assert (mine / "eval" / "notes.txt").exists()
+
+
+def test_no_rendering_backend_names_the_package(tmp_path):
+    done = subprocess.run(
+        [BIN / "dap", "collect", "--task", TASK, "--episodes", "1", "--out", tmp_path / "x"],
+        env={**environment(), "MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "apt-get install libegl1 libgl1-mesa-dri" in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_options_of_lerobots_trainer_that_ours_does_not_have(dataset, tmp_path):
+    line = refused("train", *train_flags(dataset, tmp_path / "run", "none"), "--env.type=metaworld_shift")
+    assert "dap eval" in line
+    assert not (tmp_path / "run").exists()
