@@ -126,7 +126,6 @@ def test_several_tasks_are_several_groups() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="every task's processes start at once, before any is evaluated")
 def test_a_tasks_processes_start_when_it_is_evaluated() -> None:
     import multiprocessing
 
@@ -155,9 +154,6 @@ def test_bad_input_is_one_line_at_construction(wrong: dict[str, object]) -> None
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="parse_camera_names raises a ValueError; the size of videos is checked in the worker"
-)
 @pytest.mark.parametrize("wrong", [{"camera_name": ""}, {"visualization_size": 5}])
 def test_more_bad_input_is_one_line_at_construction(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):

@@ -69,9 +69,6 @@ def test_the_states_are_those_of_metaworld_seeded_by_its_own_rules(world: World)
     np.testing.assert_array_equal(states(world, 3)[1:], theirs)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Meta-World moves the drawer after its last simulation step; reset draws it before"
-)
 def test_the_first_frame_shows_the_state_that_the_physics_starts_from(world: World) -> None:
     import mujoco
 

@@ -122,7 +122,6 @@ def test_sizes_outside_the_limits_are_refused(size: int) -> None:
         RenderSettings(width=size)
 
 
-@pytest.mark.xfail(strict=True, reason="RenderSettings checks neither the type of sizes nor the number of samples")
 @pytest.mark.parametrize("wrong", [{"width": "big"}, {"height": 84.5}, {"samples": -3}, {"samples": 3}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
@@ -148,13 +147,11 @@ def test_egl_without_a_driver_is_one_line_that_names_the_package() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="GLFW without a display only warns, so require_backend calls it usable")
 def test_glfw_without_a_display_is_refused() -> None:
     assert "UserError" in _run(_REQUIRE, MUJOCO_GL="glfw", DISPLAY="")
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the context is MuJoCo's default, GLFW, if MuJoCo was imported before us")
 def test_mujoco_may_have_been_imported_first() -> None:
     code = "import mujoco\nfrom lerobot_policy_dap.worlds.world import World\nw = World('drawer-open')\n"
     assert "usable" in _run(code + "w.reset(0)\nw.render()\nprint('usable')")

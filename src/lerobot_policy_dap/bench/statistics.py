@@ -25,7 +25,7 @@ class Interval:
 
     def excludes_zero(self) -> bool:
         """Whether all values in the interval have one sign."""
-        return self.low > 0 or self.high < 0
+        return bool(self.low > 0 or self.high < 0)
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:

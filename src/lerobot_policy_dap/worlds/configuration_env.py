@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
-from lerobot.envs.utils import freeze_after_episode_end, parse_camera_names
+from lerobot.envs.utils import _LazyAsyncVectorEnv, freeze_after_episode_end
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 from ..errors import UserError
@@ -48,7 +48,8 @@ class MetaworldShiftEnvConfig(EnvConfig):
         if not 1 <= self.episode_length <= MAX_STEPS:
             raise UserError(f"env.episode_length is {self.episode_length}; Meta-World allows 1 to {MAX_STEPS}")
         self.tasks = [resolve_task(name.strip()) for name in (self.task or "").split(",")]
-        self.cameras = check_cameras(parse_camera_names(self.camera_name))
+        self.cameras = check_cameras([c.strip() for c in self.camera_name.split(",") if c.strip()])
+        RenderSettings(self.visualization_size, self.visualization_size)
         self.settings = RenderSettings(
             self.image_size, self.image_size, self.samples, self.shadows, self.reflections
         )
@@ -82,9 +83,10 @@ class MetaworldShiftEnvConfig(EnvConfig):
 
         envs: dict[str, dict[int, gym.vector.VectorEnv[Any, Any, Any]]] = {}
         for task in self.tasks:
-            make = freeze_after_episode_end(partial(MetaworldShiftEnv, task, **self.gym_kwargs))
+            make = partial(MetaworldShiftEnv, task, **self.gym_kwargs)
             if use_async_envs and n_envs > 1:
-                envs[task] = {0: gym.vector.AsyncVectorEnv([make] * n_envs, context="spawn")}
+                # Freezes by itself, and starts a task's processes when that task is evaluated.
+                envs[task] = {0: _LazyAsyncVectorEnv([make] * n_envs)}
             else:
-                envs[task] = {0: gym.vector.SyncVectorEnv([make] * n_envs)}
+                envs[task] = {0: gym.vector.SyncVectorEnv([freeze_after_episode_end(make)] * n_envs)}
         return envs

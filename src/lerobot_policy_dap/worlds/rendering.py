@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 
-if sys.platform == "linux" and "MUJOCO_GL" not in os.environ:
+if sys.platform == "linux" and not os.environ.get("MUJOCO_GL"):
     os.environ["MUJOCO_GL"] = "egl"  # read when mujoco is imported, below
 
 # `corner2` is mounted upside down in Meta-World.
@@ -37,8 +38,11 @@ class RenderSettings:
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
-            if not 16 <= getattr(self, name) <= 1024:
-                raise UserError(f"image {name} is {getattr(self, name)}; it must lie between 16 and 1024 pixels")
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, int) or not 16 <= size <= 1024:
+                raise UserError(f"image {name} is {size!r}; it must be a whole number from 16 to 1024 pixels")
+        if isinstance(self.samples, bool) or self.samples not in (0, 2, 4, 8, 16):
+            raise UserError(f"samples is {self.samples!r}; it must be 0, 2, 4, 8 or 16")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -67,9 +71,11 @@ def require_backend() -> None:
         _gl()
     except Exception as error:
         backend = os.environ.get("MUJOCO_GL", "default")
+        # MuJoCo's half-made context complains from its destructor, through Python's hook for such errors.
+        sys.unraisablehook = lambda *_: None
         raise UserError(
             f"cannot render: MUJOCO_GL={backend} gives no context ({type(error).__name__}); install software "
-            "rendering with: sudo apt-get install libegl1 libgl1-mesa-dri"
+            "rendering with: sudo apt-get install libegl1 libgl1-mesa-dri (or libosmesa6, for MUJOCO_GL=osmesa)"
         ) from error
 
 
@@ -77,8 +83,16 @@ def require_backend() -> None:
 def _gl() -> Any:
     import mujoco
 
-    context = mujoco.GLContext(64, 64)
+    # By name: had MuJoCo been imported before us, its own default would be GLFW, which needs a display.
+    if sys.platform == "linux" and os.environ["MUJOCO_GL"].lower().strip() == "egl":
+        from mujoco.egl import GLContext
+    else:
+        GLContext = mujoco.GLContext
+    context = GLContext(64, 64)
     context.make_current()
+    # GLFW without a display only warns: whether GL works shows when MuJoCo first uses it.
+    mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100).free()
+    atexit.register(context.free)  # before EGL shuts down, or its destructor complains
     return context
 
 

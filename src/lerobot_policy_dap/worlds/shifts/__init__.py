@@ -24,8 +24,8 @@ def check_shift(name: str, severity: int) -> None:
     """Raises `UserError` unless `name` is a shift, or "none", and `severity` one of its levels."""
     if name != CLEAN and name not in SHIFTS:
         raise UserError(f"unknown shift {name!r}; choose one of: {', '.join([CLEAN, *SHIFTS])}")
-    if not 0 <= severity <= 5:
-        raise UserError(f"severity is {severity}; it must be a whole number from 0 (untouched) to 5")
+    if isinstance(severity, bool) or severity not in range(6):
+        raise UserError(f"severity is {severity!r}; it must be a whole number from 0 (untouched) to 5")
 
 
 def draw(name: str, severity: int, scene: Scene, seed: int) -> Change:

@@ -24,7 +24,7 @@ _MODEL_FIELDS = (
 )
 _HEADLIGHT_FIELDS = ("ambient", "diffuse", "specular")
 _VISIBLE_GROUPS = (0, 1, 2)  # MuJoCo draws these by default; Meta-World keeps collision shapes in group 4
-_TABLE_BODY, _RIM_BODY = "tablelink", "RetainingWall"
+_TABLE_MATERIAL, _TABLE_BODY, _RIM_BODY = "table_wood", "tablelink", "RetainingWall"
 _DEFAULT_GREY = np.array([0.5, 0.5, 0.5, 1], np.float32)
 _TEXTURE_ROLE_RGB = 1  # mjtTextureRole.mjTEXROLE_RGB
 
@@ -46,6 +46,8 @@ class ModelPainter:
         self._table = tuple(g for g in visible if _is_table_top(model, g))
         task = [g for g in visible if _belongs_to_task(model, g, robot)]
         self._task_geoms = tuple(task)
+        self._solids = [g for g in visible if g not in self._table and model.geom_type[g] != 0]
+        self._opacity = _geom_opacity(model)
         self._objects = tuple(g for g in task if _moves(model, model.geom_bodyid[g]))
 
     def scene(self, path: Sequence[NDArray[np.floating]]) -> Scene:
@@ -55,6 +57,10 @@ class ModelPainter:
             table_geoms=self._table,
             object_geoms=self._objects,
             geom_color=self._colors.copy(),
+            geom_opacity=self._opacity.copy(),
+            table_height=float(self._boxes(self._table)[:, 1, 2].max()),
+            solids=self._boxes(self._solids),
+            eyes=tuple(self._data.cam_xpos[self._model.camera(c).id].copy() for c in self._cameras),
             keep_out=tuple(self._rectangle(g) for g in self._task_geoms),
             path=tuple((float(p[0]), float(p[1])) for p in path),
             views=tuple(_view(self._model, self._data, camera) for camera in self._cameras),
@@ -73,6 +79,15 @@ class ModelPainter:
         headlight = self._model.vis.headlight
         return arrays | {f"headlight_{name}": getattr(headlight, name) for name in _HEADLIGHT_FIELDS}
 
+    def _boxes(self, geoms: Sequence[int]) -> Array:
+        """Bounding boxes (low, high) in the world, `[N, 2, 3]`."""
+        chosen = list(geoms)
+        centre, half = np.split(self._model.geom_aabb[chosen], 2, axis=1)
+        turn = self._data.geom_xmat[chosen].reshape(-1, 3, 3)
+        middle = self._data.geom_xpos[chosen] + np.einsum("gij,gj->gi", turn, centre)
+        reach = np.einsum("gij,gj->gi", np.abs(turn), half)
+        return np.stack([middle - reach, middle + reach], axis=1)
+
     def _rectangle(self, geom: int) -> tuple[float, float, float, float]:
         """The geom's bounding box, seen from above."""
         centre, half = np.split(self._model.geom_aabb[geom], 2)
@@ -83,17 +98,15 @@ class ModelPainter:
 
 
 def _is_table_top(model: Any, geom: int) -> bool:
-    material = model.geom_matid[geom]
-    return bool(
-        model.body(model.geom_bodyid[geom]).name == _TABLE_BODY
-        and material >= 0
-        and model.mat(material).name == "table_wood"
-    )
+    # By material: pick-out-of-hole lays a second top, with a hole, on the table.
+    material = int(model.geom_matid[geom])
+    return material >= 0 and str(model.mat(material).name) == _TABLE_MATERIAL
 
 
 def _belongs_to_task(model: Any, geom: int, robot: int) -> bool:
     root = model.body_rootid[model.geom_bodyid[geom]]
-    return root not in (0, robot) and model.body(root).name not in (_TABLE_BODY, _RIM_BODY, "mocap")
+    known = model.body(root).name in (_TABLE_BODY, _RIM_BODY, "mocap")
+    return root not in (0, robot) and not known and not _is_table_top(model, geom)
 
 
 def _moves(model: Any, body: int) -> bool:
@@ -124,10 +137,19 @@ def _geom_colors(model: Any) -> Array:
     return np.clip(colors, 0, 1)
 
 
+def _geom_opacity(model: Any) -> Array:
+    opacity: Array = model.geom_rgba[:, 3].astype(np.float64)
+    for geom in range(model.ngeom):
+        if model.geom_matid[geom] >= 0 and np.array_equal(model.geom_rgba[geom], _DEFAULT_GREY):
+            opacity[geom] = model.mat_rgba[model.geom_matid[geom], 3]
+    return opacity
+
+
 def _view(model: Any, data: Any, camera: str) -> Array:
     """The `[3, 4]` map from a homogeneous world point to (right, up, depth) of a square image."""
     index = model.camera(camera).id
     turn = data.cam_xmat[index].reshape(3, 3).T  # rows: the camera's right, up and backward
     half = np.tan(np.deg2rad(model.cam_fovy[index]) / 2)
     scaled = turn / np.array([[half], [half], [-1.0]])
-    return np.hstack([scaled, -scaled @ data.cam_xpos[index][:, None]])
+    projection: Array = np.hstack([scaled, -scaled @ data.cam_xpos[index][:, None]])
+    return projection

@@ -33,6 +33,14 @@ class Scene:
     """Visible geoms of the bodies that move and are not the robot."""
     geom_color: Array
     """sRGB `[ngeom, 3]` in [0, 1]: mean of the texture times the material's colour."""
+    geom_opacity: Array
+    """`[ngeom]`, 1 where nothing shines through."""
+    table_height: float
+    """Of the table's highest top, in metres: two tasks have a thicker table."""
+    solids: Array
+    """Bounding boxes (low, high) of all visible things but table and floor, `[N, 2, 3]`, metres."""
+    eyes: tuple[Array, ...]
+    """Where each camera is, `[3]`, in the order of `views`."""
     keep_out: tuple[tuple[float, float, float, float], ...]
     """Rectangles (x, y, half x, half y) in metres that the task's things cover on the table."""
     path: tuple[tuple[float, float], ...]

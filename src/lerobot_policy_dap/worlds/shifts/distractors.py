@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ...errors import UserError
@@ -39,15 +41,17 @@ class Distractors:
         yaws = rng.uniform(0, np.pi, size=_CANDIDATES)
         placed: list[VisualGeom] = []
         taken: list[tuple[Array, float]] = []
+        solids = scene.solids
         for spot, size, kind, color, yaw in zip(spots, sizes, kinds, colors, yaws, strict=True):
-            geom = _standing(str(kind), size, spot, float(yaw), color)
+            geom = _standing(str(kind), size, spot, float(yaw), color, scene.table_height)
             rim = footprint_radius(geom)
-            if not _in_sight(scene, geom) or not _is_free(scene, spot, rim):
+            if not _in_sight(scene, geom, solids) or not _is_free(scene, spot, rim):
                 continue
             if any(np.linalg.norm(spot - other) < rim + radius + CLEARANCE for other, radius in taken):
                 continue
             placed.append(geom)
             taken.append((spot, rim))
+            solids = np.concatenate([solids, _box(geom)[None]])
             if len(placed) == int(magnitude):
                 return Change(geoms=tuple(placed))
         raise UserError(f"shift distractors: the table has room for {len(placed)} of {int(magnitude)} objects")
@@ -59,11 +63,11 @@ def footprint_radius(geom: VisualGeom) -> float:
     return float(np.hypot(x, y)) if geom.kind == "box" else max(x, y if geom.kind == "ellipsoid" else x)
 
 
-def _standing(kind: str, size: Array, spot: Array, yaw: float, color: Array) -> VisualGeom:
+def _standing(kind: str, size: Array, spot: Array, yaw: float, color: Array, floor: float) -> VisualGeom:
     x, y, z = (float(v) for v in size)
     half = {"box": (x, y, z), "sphere": (x, x, x), "cylinder": (x, x, z), "capsule": (0.6 * x, 0.6 * x, z)}
     dims = half.get(kind, (x, y, z))
-    height = dims[2] + (dims[0] if kind == "capsule" else 0)
+    height = floor + dims[2] + (dims[0] if kind == "capsule" else 0)
     rgba = (float(color[0]), float(color[1]), float(color[2]), 1.0)
     return VisualGeom(kind, dims, (float(spot[0]), float(spot[1]), height), yaw, rgba)
 
@@ -74,7 +78,7 @@ def _is_free(scene: Scene, spot: Array, rim: float) -> bool:
         if np.linalg.norm(outside) < rim + CLEARANCE:
             return False
     points = [np.asarray(p) for p in scene.path]
-    legs = list(zip(points, points[1:], strict=False)) or [(p, p) for p in points]
+    legs = list(pairwise(points)) or [(p, p) for p in points]
     return all(distance_to_segment(spot, a, b) >= rim + PATH_CLEARANCE for a, b in legs)
 
 
@@ -86,11 +90,35 @@ def distance_to_segment(point: Array, a: Array, b: Array) -> float:
     return float(np.linalg.norm(point - a - part * along))
 
 
-def _in_sight(scene: Scene, geom: VisualGeom) -> bool:
-    """Whether a camera has the object's centre inside its image."""
-    point = np.array([*geom.position, 1.0])
-    for view in scene.views:
-        right, up, depth = view @ point
-        if depth > 0 and max(abs(right), abs(up)) < 0.9 * depth:
-            return True
-    return not scene.views
+def _in_sight(scene: Scene, geom: VisualGeom, solids: Array) -> bool:
+    """Whether a camera has the object's centre inside its image with a free view of it, and it hides nothing."""
+    if not scene.views:
+        return True
+    centre, box = np.array(geom.position), _box(geom)[None]
+    things = solids.mean(axis=1)
+    seen = False
+    for view, eye in zip(scene.views, scene.eyes, strict=True):
+        right, up, depth = view @ np.array([*centre, 1.0])
+        inside = depth > 0 and max(abs(right), abs(up)) < 0.9 * depth
+        seen |= bool(inside and not _blocked(eye, centre, solids).any())
+        if any(_blocked(eye, thing, box).any() for thing in things):
+            return False
+    return seen
+
+
+def _box(geom: VisualGeom) -> Array:
+    """A box (low, high) around the object, `[2, 3]`, metres."""
+    rim = footprint_radius(geom)
+    tall = geom.size[2] + (geom.size[0] if geom.kind == "capsule" else 0)
+    centre, half = np.array(geom.position), np.array([rim, rim, tall])
+    return np.stack([centre - half, centre + half])
+
+
+def _blocked(eye: Array, point: Array, boxes: Array) -> Array:
+    """For each box `[N, 2, 3]`, whether it is on the way from `eye` to `point` and not around it (slab test)."""
+    way = np.where(np.abs(point - eye) < 1e-9, 1e-9, point - eye)
+    near, far = np.sort((boxes - eye) / way, axis=1).transpose(1, 0, 2)
+    enters, leaves = near.max(axis=1), far.min(axis=1)
+    ends_inside = ((boxes[:, 0] <= point) & (point <= boxes[:, 1])).all(axis=1)
+    blocked: Array = (enters < leaves) & (enters > 0) & (enters < 1) & ~ends_inside
+    return blocked

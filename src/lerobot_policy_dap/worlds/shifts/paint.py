@@ -22,7 +22,7 @@ def painted(scene: Scene, geoms: tuple[int, ...], magnitude: float, rng: np.rand
     for geom in geoms:
         rng.bit_generator.state = state
         rgba[geom, :3] = at_distance(scene.geom_color[geom], magnitude, _FARTHEST, rng)
-        rgba[geom, 3] = 1
+        rgba[geom, 3] = scene.geom_opacity[geom]
         material[geom] = -1
     return Change({"geom_rgba": rgba, "geom_matid": material})
 
