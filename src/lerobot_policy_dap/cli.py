@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .errors import UserError
+from .files import is_disk_full
 from .progress import StageTimes, bars, console
 
 app = typer.Typer(
@@ -210,11 +211,11 @@ def main() -> None:
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_failed("interrupted; what is finished is kept: run the same command to go on", 130))
-    except OSError as error:
-        if error.errno in (28, 122):
-            sys.exit(_failed("no space left on the disk; what is finished is kept: free some and go on", 2))
-        raise
     except Exception as error:
+        if is_disk_full(error):
+            sys.exit(
+                _failed(f"no space left on the disk; what is finished is kept: free some and go on ({error})", 2)
+            )
         if isinstance(error, _usage_error()):
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -34,8 +35,12 @@ def replacing_file(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         part.chmod(0o644)
         part.replace(path)
-    except OSError as error:
-        raise _explained(error, path) from error
+    except Exception as error:
+        if is_disk_full(error):
+            raise UserError(
+                f"no space left on the disk while writing {path}; what is finished is kept: free some and go on"
+            ) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -49,8 +54,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield part
         part.chmod(0o755)
         part.replace(path)
-    except OSError as error:
-        raise _explained(error, path) from error
+    except Exception as error:
+        if is_disk_full(error):
+            raise UserError(
+                f"no space left on the disk while writing {path}; what is finished is kept: free some and go on"
+            ) from error
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -77,7 +86,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _explained(error: OSError, path: Path) -> Exception:
-    if error.errno in (28, 122):  # ENOSPC, EDQUOT
-        return UserError(f"no space left on the disk while writing {path}; free some and run the command again")
-    return error
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the disk, or the user's share of it, is full; some libraries wrap the system's error in their own."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return (isinstance(error, OSError) and error.errno in full) or os.strerror(errno.ENOSPC) in str(error)

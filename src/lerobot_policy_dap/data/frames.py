@@ -84,10 +84,9 @@ def _decode(
 ) -> None:
     """Appends what is missing, episode by episode; frames behind the recorded progress are cut off first."""
     progress = path / PROGRESS_FILE
-    done = int(read_json(progress)["episodes"]) if progress.exists() else 0
+    whole = progress.exists() and all((path / _file(camera)).exists() for camera in shapes)
+    done = int(read_json(progress)["episodes"]) if whole else 0
     total = dataset.meta.total_episodes
-    if done == total and all((path / _file(c)).exists() for c in shapes):
-        return
     path.mkdir(parents=True, exist_ok=True)
     try:
         for episode in range(done, total):

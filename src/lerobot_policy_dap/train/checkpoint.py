@@ -10,7 +10,6 @@ from typing import Any
 from lerobot.common.train_utils import get_step_checkpoint_dir, save_checkpoint
 from lerobot.utils.constants import LAST_CHECKPOINT_LINK
 
-from ..errors import UserError
 from ..files import replacing_folder
 
 
@@ -23,17 +22,10 @@ def save(output_dir: Path, total_steps: int, step: int, **state: Any) -> Path:
     folder: Path = get_step_checkpoint_dir(output_dir, total_steps, step)
     if folder.exists():  # a resumed run passes the same step again with the same weights
         shutil.rmtree(folder)
-    try:
-        with replacing_folder(folder) as part:
-            save_checkpoint(part, step, **state)
-        link = folder.with_name(f".{LAST_CHECKPOINT_LINK}.{os.getpid()}")
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name)
-        link.replace(folder.with_name(LAST_CHECKPOINT_LINK))
-    except Exception as error:
-        if "No space left" in str(error):  # safetensors wraps the operating system's error
-            raise UserError(
-                f"no space left on the disk while writing {folder}; free some and start again"
-            ) from error
-        raise
+    with replacing_folder(folder) as part:
+        save_checkpoint(part, step, **state)
+    link = folder.with_name(f".{LAST_CHECKPOINT_LINK}.{os.getpid()}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    link.replace(folder.with_name(LAST_CHECKPOINT_LINK))
     return folder
