@@ -1,6 +1,11 @@
 """Shapes in `flow` and `nets` are checked while the tests run; nothing is fetched from a hub."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -9,3 +14,41 @@ from jaxtyping import install_import_hook
 
 # Before anything imports the package.
 install_import_hook(["lerobot_policy_dap.flow", "lerobot_policy_dap.nets"], "beartype.beartype")
+
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Without rendering nothing here can be trusted: say so once, and what to install."""
+    if hasattr(session.config, "workerinput"):
+        return
+    from lerobot_policy_dap.errors import UserError
+    from lerobot_policy_dap.worlds.rendering import require_backend
+
+    try:
+        require_backend()
+    except UserError as error:
+        pytest.exit(f"error: {error}", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("the report must be tested in a browser: apt-get install chromium", pytrace=False)
+        pytest.skip("no Chromium; apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()

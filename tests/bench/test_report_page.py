@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,15 +21,6 @@ from lerobot_policy_dap.bench.results import summarise
 SECTIONS = [
     "summary", "success", "curves", "drops", "differences", "shifts", "videos", "training", "run", "caveats", "methods"
 ]  # fmt: skip
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +29,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     episodes = make_episodes()
     write_report(path, summarise(episodes, make_meta()), make_strip(), make_videos(episodes))
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("the report must be tested in a browser: apt-get install chromium", pytrace=False)
-        pytest.skip("no Chromium; apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

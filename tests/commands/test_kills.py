@@ -79,7 +79,7 @@ def test_train(dataset, frames, tmp_path):
         assert (checkpoint / "training_state" / "training_step.json").exists()
 
 
-def test_demo(tmp_path):
+def test_demo(tmp_path, chromium):
     """By Ctrl-C and by kill, in every stage; a finished demo does nothing."""
     out = tmp_path / "demo"
     command = (
@@ -102,3 +102,13 @@ def test_demo(tmp_path):
     rows = read_episodes(out / "episodes.parquet")
     assert len(rows) == 2 * (3 + 2 + 5 * 2)
     assert len({(r.policy, r.shift, r.severity, r.seed) for r in rows}) == len(rows)
+
+    page, troubles = chromium.new_page(), []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("request", lambda request: troubles.append(request.url) if request.url.startswith("http") else None)
+    page.goto((out / "report.html").as_uri())
+    assert page.locator("video").count() == 2 * 6  # two policies, clean and five shifts
+    assert page.locator("img").count() == 6
+    assert "under visual shift" in page.title()
+    assert not troubles
+    page.close()

@@ -190,7 +190,13 @@ def _mean(
         "difference": f"{policy} minus {other}",
     }
     found = words.rate(interval) if kind == "rate" else words.points(interval)
-    verdict = "" if established is None else ": established" if established else ": not established"
+    verdict = (
+        ""
+        if established is None
+        else ": established for these checkpoints"
+        if established
+        else ": not established"
+    )
     return {
         "kind": kind,
         "policy": policy,

@@ -132,7 +132,7 @@ def _headlines(results: Results, task: str, on: str) -> list[str]:
         )
         differences = established[:3]
     for entry in differences:
-        verdict = "established" if entry["established"] else "not established"
+        verdict = "established for these checkpoints" if entry["established"] else "not established"
         sentences.append(
             f"Over the shifted conditions{on}, {entry['policy']} minus {entry['other']} is "
             f"{words.points(_interval(entry))}: {verdict}."
