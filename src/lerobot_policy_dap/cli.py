@@ -216,21 +216,15 @@ def main() -> None:
             sys.exit(
                 _failed(f"no space left on the disk; what is finished is kept: free some and go on ({error})", 2)
             )
-        if isinstance(error, _usage_error()):
-            error.show()  # type: ignore[attr-defined]
-            sys.exit(2)
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # Typer's own, such as an unknown option
+            error.show()
+            sys.exit(error.exit_code)
         raise
 
 
 def _failed(message: str, status: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return status
-
-
-def _usage_error() -> type[Exception]:
-    import click
-
-    return click.ClickException
 
 
 def _quiet() -> None:

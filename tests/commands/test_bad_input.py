@@ -54,6 +54,13 @@ def test_unknown_names(tmp_path, trained):
     assert not out.exists()
 
 
+def test_an_unknown_option_is_named():
+    done = dap("eval", "--polcy", "x", check=False)
+    assert done.returncode == 2
+    assert "No such option: --polcy" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_lerobots_commands_say_it_too(trained):
     done = subprocess.run(
         [BIN / "lerobot-eval", f"--policy.path={checkpoint(trained)}", "--env.type=metaworld_shift", "--env.shift=fog"],

@@ -148,3 +148,42 @@ def test_eval_writes_rows_results_and_a_report(trained, tmp_path):
     other = dap(*command[:-1], out, "--first-seed", "7", check=False)
     assert other.returncode == 2
     assert "first_seed" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        # Plans whole chunks from one observation: frames are rendered when it plans.
+        (
+            "act",
+            {
+                "dim_model": 32,
+                "n_heads": 2,
+                "dim_feedforward": 32,
+                "n_encoder_layers": 1,
+                "chunk_size": 8,
+                "n_action_steps": 4,
+            },
+        ),
+        # Looks back over five observations: every step is shown to it.
+        ("vqbet", {}),
+    ],
+)
+def test_other_peoples_policies_train_from_decoded_frames_and_are_evaluated(
+    kind, options, dataset, frames, tmp_path
+):
+    out = tmp_path / kind
+    flags = {f"policy.{name}": value for name, value in options.items()}
+    dap(
+        "train", "--frames-dir", frames, "--dataset.repo_id=local/drawer", f"--dataset.root={dataset}",
+        f"--policy.type={kind}", "--policy.device=cpu", "--policy.push_to_hub=false",
+        "--policy.pretrained_backbone_weights=null", f"--output_dir={out}", "--batch_size=2", "--steps=1",
+        *(f"--{name}={value}" for name, value in flags.items()),
+        *(["--policy.crop_shape=[40, 40]"] if kind == "vqbet" else []),
+    )  # fmt: skip
+    dap(
+        "eval", "--policy", f"{kind}={out}", "--task", TASK, "--shift", "distractors", "--severity", "2", "--episodes",
+        "2", "--max-steps", "8", "--batch", "2", "--out", tmp_path / "eval",
+    )  # fmt: skip
+    results = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert {cell["shift"]: cell["n"] for cell in results["cells"]} == {"none": 2, "distractors": 2, "blind": 2}
