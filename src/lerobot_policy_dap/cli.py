@@ -123,13 +123,14 @@ def evaluate(
     max_steps: Annotated[int, typer.Option(help="Steps after which an episode has failed.")] = 300,
     batch: Annotated[int, typer.Option(help="Episodes that share a policy call.")] = 10,
     first_seed: Annotated[int, typer.Option(help="First held-out seed.")] = 10_000,
+    device: Annotated[str | None, typer.Option(help="Where policies compute; a GPU if there is one.")] = None,
     workers: Workers = None,
 ) -> None:
     """Any LeRobot checkpoint on held-out episodes, clean, blind and under visual shift, with a report."""
     from .bench.plan import make_plan
     from .bench.publish import publish
     from .bench.run import run
-    from .processes import default_workers
+    from .processes import default_device, default_workers
     from .worlds.shifts import CLEAN, SHIFTS
 
     shifts = list(SHIFTS) if shift == "all" else [name for name in _words(shift) if name != CLEAN]
@@ -143,6 +144,7 @@ def evaluate(
         max_steps=max_steps,
         batch=batch,
         first_seed=first_seed,
+        device=device or default_device(),
     )
     workers = workers or default_workers()
     times = StageTimes(out / "eval" / "stages.json")

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from .bench.plan import Plan, Policy, make_plan
+from .bench.publish import publish
 from .bench.run import run, versions
-from .errors import UserError
-from .files import read_json, write_json
-from .processes import default_workers, each
+from .files import claim_folder
+from .processes import default_device, default_workers, each
 from .progress import StageTimes, bars, console
 from .train.request import LOG_FILE, last_checkpoint
 from .worlds.collect import CollectRequest, collect
@@ -51,7 +51,7 @@ def demo(asked: Demo, out: Path, workers: int | None = None) -> Path:
     workers = workers or default_workers()
     resolve_task(asked.task)
     plan = _plan(asked, out)
-    _claim(out, asked)
+    claim_folder(out, "demo.json", {**asdict(asked), "versions": versions()}, "a demo")
     report = out / "report.html"
     times = StageTimes(out / "stages.json")
     if report.exists():
@@ -66,8 +66,6 @@ def demo(asked: Demo, out: Path, workers: int | None = None) -> Path:
         with times.stage("evaluate"):
             episodes, films = run(plan, out / "eval", workers, partial(bar, "evaluating"))
         with times.stage("report"):
-            from .bench.publish import publish
-
             publish(
                 plan,
                 episodes,
@@ -91,24 +89,8 @@ def _plan(asked: Demo, out: Path) -> Plan:
         episodes=asked.episodes,
         clean_episodes=asked.clean_episodes,
         max_steps=asked.max_steps,
+        device=default_device(),
     )
-
-
-def _claim(out: Path, asked: Demo) -> None:
-    """Makes `out` this demonstration's folder, or refuses it."""
-    file = out / "demo.json"
-    request = json.loads(json.dumps({**asdict(asked), "versions": versions()}))
-    if not file.exists():
-        if out.exists() and any(out.iterdir()):
-            raise UserError(f"{out} holds something else ({next(out.iterdir()).name}); choose another --out")
-        write_json(file, request)
-        return
-    found = read_json(file)
-    for key, value in request.items():
-        if found.get(key) != value:
-            raise UserError(
-                f"{out} holds a demo with {key}={found.get(key)}, not {value}; delete it or choose another --out"
-            )
 
 
 def _train(asked: Demo, out: Path, workers: int, bar: Callable[[str, int, int], None]) -> None:
@@ -121,8 +103,6 @@ def _train(asked: Demo, out: Path, workers: int, bar: Callable[[str, int, int], 
 
 def _train_arm(asked: Demo, out: Path, arm: str) -> None:
     """Trains one arm; runs in a worker process."""
-    import torch
-
     from .train.command import run as train
 
     folder = out / "train" / arm
@@ -136,7 +116,7 @@ def _train_arm(asked: Demo, out: Path, arm: str) -> None:
             f"--dataset.root={data}",
             "--policy.type=dap",
             f"--policy.coupling={arm}",
-            f"--policy.device={'cuda' if torch.cuda.is_available() else 'cpu'}",
+            f"--policy.device={default_device()}",
             "--policy.push_to_hub=false",
             f"--output_dir={folder}",
             f"--seed={asked.train_seed}",

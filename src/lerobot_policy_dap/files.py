@@ -30,17 +30,12 @@ def replacing_file(path: Path) -> Iterator[Path]:
     os.close(handle)
     part = Path(name)
     try:
-        yield part
-        with part.open("rb+") as written:
-            os.fsync(written.fileno())
-        part.chmod(0o644)
-        part.replace(path)
-    except Exception as error:
-        if is_disk_full(error):
-            raise UserError(
-                f"no space left on the disk while writing {path}; what is finished is kept: free some and go on"
-            ) from error
-        raise
+        with _naming_a_full_disk(path):
+            yield part
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+            part.chmod(0o644)
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -51,17 +46,24 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
-        yield part
-        part.chmod(0o755)
-        part.replace(path)
+        with _naming_a_full_disk(path):
+            yield part
+            part.chmod(0o755)
+            part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _naming_a_full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         if is_disk_full(error):
             raise UserError(
                 f"no space left on the disk while writing {path}; what is finished is kept: free some and go on"
             ) from error
         raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -78,6 +80,31 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); delete it and run the command again") from error
+
+
+def claim_folder(folder: Path, name: str, request: dict[str, Any], what: str) -> None:
+    """Makes `folder` the place of one request, written to its file `name`, or goes on with the same request.
+
+    Args:
+        request: what was asked, as plain JSON.
+        what: what the folder then holds, in words, such as "a demo".
+
+    Raises:
+        UserError: the folder holds something else, or another request.
+    """
+    file = folder / name
+    request = json.loads(json.dumps(request))
+    if not file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder} holds something else ({next(folder.iterdir()).name}); choose another --out")
+        write_json(file, request)
+        return
+    found = read_json(file)
+    for key, value in request.items():
+        if found.get(key) != value:
+            raise UserError(
+                f"{folder} holds {what} with {key}={found.get(key)}, not {value}; delete it or choose another --out"
+            )
 
 
 def sha256(path: Path) -> str:

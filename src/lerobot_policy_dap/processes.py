@@ -21,6 +21,13 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def default_device() -> str:
+    """torch's name of a GPU if there is one, of the CPU otherwise."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def each[Item, Result](
     work: Callable[[Item], Result], items: Iterable[Item], workers: int, threads: int = 1
 ) -> Iterator[tuple[Item, Result]]:

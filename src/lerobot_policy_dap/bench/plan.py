@@ -38,6 +38,7 @@ class Plan:
         batch: episodes that share a policy call.
         films: seeds of every cell, from the first on, whose actions are kept for videos.
         first_seed: the first held-out seed.
+        device: torch's name of the device on which policies compute.
     """
 
     policies: tuple[Policy, ...]
@@ -49,6 +50,7 @@ class Plan:
     batch: int = 10
     films: int = 1
     first_seed: int = FIRST_SEED
+    device: str = "cpu"
 
     def units(self) -> Iterator[Unit]:
         """Every unit of the plan; all policies of a condition follow each other, the clean ones first."""
@@ -59,7 +61,7 @@ class Plan:
                 seeds = tuple(self.first_seed + i for i in range(start, min(start + self.batch, n)))
                 films = tuple(s for s in seeds if s < self.first_seed + self.films)
                 for policy in self.policies:
-                    yield Unit(policy, self.task, shift, severity, seeds, films, self.max_steps)
+                    yield Unit(policy, self.task, shift, severity, seeds, films, self.max_steps, self.device)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Unit:
     seeds: tuple[int, ...]
     films: tuple[int, ...]
     max_steps: int
+    device: str
 
     @property
     def key(self) -> str:

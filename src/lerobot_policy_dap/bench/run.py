@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
-from ..files import read_json, sha256, write_json
+from ..files import claim_folder, read_json, sha256, write_json
 from ..processes import each
 from ..worlds.rendering import RenderSettings, require_backend
 from ..worlds.shifts import CLEAN
@@ -64,7 +63,7 @@ def run(plan: Plan, out: Path, workers: int, progress: Progress) -> tuple[list[E
         UserError: `out` holds the results of another plan or of other checkpoints.
     """
     check_plan(plan)
-    _claim(out, plan)
+    claim_folder(out, _PLAN_FILE, _request(plan), "an evaluation")
     units = list(plan.units())
     total = sum(len(unit.seeds) for unit in units)
     open_units = [unit for unit in units if not _file(out, unit).exists()]
@@ -84,7 +83,7 @@ def run(plan: Plan, out: Path, workers: int, progress: Progress) -> tuple[list[E
 
 def evaluate(unit: Unit, batch: int) -> dict[str, Any]:
     """The episodes of one unit, as plain JSON; runs in a worker process."""
-    planner, worlds = _loaded(unit.policy, unit.task, unit.max_steps, batch)
+    planner, worlds = _loaded(unit.policy, unit.task, unit.max_steps, unit.device, batch)
     blind = unit.shift == BLIND
     for world in worlds:
         world.set_shift(CLEAN if blind else unit.shift, unit.severity)
@@ -121,11 +120,13 @@ def evaluate(unit: Unit, batch: int) -> dict[str, Any]:
 
 
 @cache
-def _loaded(policy: Policy, task: str, max_steps: int, batch: int) -> tuple[Planner, tuple[World, ...]]:
+def _loaded(
+    policy: Policy, task: str, max_steps: int, device: str, batch: int
+) -> tuple[Planner, tuple[World, ...]]:
     folder = checkpoint_folder(policy.path)
     env = environment_for(folder, task, max_steps)
     worlds = tuple(World(task, env.cameras, env.settings) for _ in range(batch))
-    return Planner(folder, env), worlds
+    return Planner(folder, env, device), worlds
 
 
 def show(film: Film, task: str, cameras: tuple[str, ...], size: int, every: int) -> list[NDArray[np.uint8]]:
@@ -141,32 +142,10 @@ def show(film: Film, task: str, cameras: tuple[str, ...], size: int, every: int)
     return frames
 
 
-def _claim(out: Path, plan: Plan) -> None:
-    """Makes `out` this plan's folder, or refuses it."""
-    asked = {
-        "task": plan.task,
-        "episodes": plan.episodes,
-        "clean_episodes": plan.clean_episodes,
-        "max_steps": plan.max_steps,
-        "batch": plan.batch,
-        "films": plan.films,
-        "first_seed": plan.first_seed,
-        "versions": versions(),
-        "conditions": [list(c) for c in plan.conditions],
-        "policies": {p.name: _weights_hash(p) for p in plan.policies},
-    }
-    file = out / _PLAN_FILE
-    if not file.exists():
-        if out.exists() and any(out.iterdir()):
-            raise UserError(f"{out} holds something else ({next(out.iterdir()).name}); choose another --out")
-        write_json(file, asked)
-        return
-    found = read_json(file)
-    for key, value in asked.items():
-        if found.get(key) != value:
-            raise UserError(
-                f"{out} holds an evaluation with {key}={found.get(key)}, not {value}; choose another --out"
-            )
+def _request(plan: Plan) -> dict[str, Any]:
+    """What makes two runs the same run."""
+    asked = {name: value for name, value in asdict(plan).items() if name != "policies"}
+    return {**asked, "versions": versions(), "checkpoints": {p.name: _weights_hash(p) for p in plan.policies}}
 
 
 def _weights_hash(policy: Policy) -> str:

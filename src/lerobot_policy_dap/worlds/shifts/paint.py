@@ -27,13 +27,16 @@ def painted(scene: Scene, geoms: tuple[int, ...], magnitude: float, rng: np.rand
     return Change({"geom_rgba": rgba, "geom_matid": material})
 
 
-class TableColor:
+class _Paint:
+    unit = "ΔE"
+    magnitudes = (10.0, 20.0, 30.0, 40.0, _FARTHEST)
+
+
+class TableColor(_Paint):
     """The wooden table top in plain paint."""
 
     name = "table_color"
     quantity = "colour of the table top (CIELAB, from its mean colour)"
-    unit = "ΔE"
-    magnitudes = (10.0, 20.0, 30.0, 40.0, _FARTHEST)
 
     def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
         """See `Shift`."""
@@ -42,13 +45,11 @@ class TableColor:
         return painted(scene, scene.table_geoms, magnitude, rng)
 
 
-class ObjectColor:
+class ObjectColor(_Paint):
     """The manipulated object in another paint; everything else untouched."""
 
     name = "object_color"
     quantity = "colour of the manipulated object (CIELAB)"
-    unit = "ΔE"
-    magnitudes = (10.0, 20.0, 30.0, 40.0, _FARTHEST)
 
     def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
         """See `Shift`."""
