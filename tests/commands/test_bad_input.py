@@ -130,6 +130,11 @@ def test_an_output_folder_that_holds_something_else(dataset, trained, tmp_path):
         ("demo", "--out", mine),
     ):
         assert str(mine) in refused(*command)
+    models = tmp_path / "models"
+    (models / "checkpoints" / "best").mkdir(parents=True)
+    (models / "checkpoints" / "best" / "model.pt").write_text("months of training")
+    assert "holds something else" in refused("train", *train_flags(dataset, models, "none"))
+    assert (models / "checkpoints" / "best" / "model.pt").exists()
     (mine / "eval").mkdir()
     (mine / "eval" / "notes.txt").write_text("more work")
     assert "notes.txt" in refused(*evaluate(trained, mine))

@@ -82,6 +82,30 @@ def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one(trained, dat
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_run_killed_before_it_pointed_to_its_last_checkpoint_is_found(trained, dataset, frames, tmp_path):
+    import shutil
+
+    out = tmp_path / "again"
+    shutil.copytree(trained, out, symlinks=True)
+    (out / "checkpoints" / "last").unlink()
+    done = dap("train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=3))
+    assert "000006" in done.stdout
+    assert (out / "checkpoints" / "last").resolve().name == "000006"
+
+
+def test_fine_tuning_goes_on_from_a_checkpoint(trained, dataset, frames, tmp_path):
+    out = tmp_path / "tuned"
+    checkpoint = trained / "checkpoints" / "last" / "pretrained_model"
+    dap(
+        "train", "--frames-dir", frames, f"--policy.path={checkpoint}", "--policy.push_to_hub=false",
+        "--dataset.repo_id=local/drawer", f"--dataset.root={dataset}", "--dataset.episodes=[0]", "--batch_size=4",
+        "--steps=1", f"--output_dir={out}",
+    )  # fmt: skip
+    tuned = weights(out, "000001")
+    before = weights(trained, "000006")
+    assert tuned["updates"] == before["updates"] + 1  # it went on from the checkpoint
+
+
 def test_training_into_a_folder_with_another_run_is_refused(trained, dataset, frames):
     done = dap(
         "train", "--frames-dir", frames, *train_flags(dataset, trained, "two_way", save_freq=3, batch_size=4),

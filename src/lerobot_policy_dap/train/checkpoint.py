@@ -24,8 +24,13 @@ def save(output_dir: Path, total_steps: int, step: int, **state: Any) -> Path:
         shutil.rmtree(folder)
     with replacing_folder(folder) as part:
         save_checkpoint(part, step, **state)
+    point_last(folder)
+    return folder
+
+
+def point_last(folder: Path) -> None:
+    """Points `checkpoints/last` to a checkpoint; a reader finds the old or the new one, never none."""
     link = folder.with_name(f".{LAST_CHECKPOINT_LINK}.{os.getpid()}")
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
     link.replace(folder.with_name(LAST_CHECKPOINT_LINK))
-    return folder

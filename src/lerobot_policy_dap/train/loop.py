@@ -14,6 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from lerobot.common.train_utils import load_training_state, should_save_checkpoint
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets import EpisodeAwareSampler
+from lerobot.datasets.factory import IMAGENET_STATS
 from lerobot.optim.factory import make_optimizer_and_scheduler
 from lerobot.policies import make_policy, make_pre_post_processors
 from lerobot.transforms import ImageTransforms
@@ -52,18 +53,13 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     if root is None:
         raise UserError("dap train needs --dataset.root, the folder of a LeRobotDataset")
     dataset = open_dataset(root, config.dataset.repo_id)
+    if config.dataset.use_imagenet_stats:
+        for camera in dataset.meta.camera_keys:
+            for name, values in IMAGENET_STATS.items():
+                dataset.meta.stats[camera][name] = torch.tensor(values, dtype=torch.float32)
     policy = make_policy(cfg=config.policy, ds_meta=dataset.meta)
     resumed = config.checkpoint_path if config.resume else None
-    preprocessor, postprocessor = make_pre_post_processors(
-        policy_cfg=config.policy,
-        pretrained_path=str(config.policy.pretrained_path) if config.policy.pretrained_path else None,
-        **({} if resumed else {"dataset_stats": dataset.meta.stats}),
-        **(
-            {"preprocessor_overrides": {"device_processor": {"device": accelerator.device.type}}}
-            if resumed
-            else {}
-        ),
-    )
+    preprocessor, postprocessor = _processors(config, dataset.meta.stats, accelerator.device)
     optimizer, scheduler = make_optimizer_and_scheduler(config, policy)
 
     cameras = list(config.policy.image_features)
@@ -101,6 +97,8 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     )
     policy.train()
     last: Path | None = resumed
+    if main and last is not None:
+        checkpoint.point_last(last)
     while step < config.steps:
         started = time.perf_counter()
         batch = _ready(source.batch(order.next()), cameras, accelerator.device)
@@ -168,6 +166,33 @@ def _accelerator(config: TrainPipelineConfig) -> Accelerator:
         cpu=config.policy.device == "cpu",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+
+
+def _processors(config: TrainPipelineConfig, stats: dict[str, Any], device: torch.device) -> tuple[Any, Any]:
+    """New pre- and postprocessors, or a checkpoint's: with this dataset's statistics, unless the run resumes."""
+    policy = config.policy
+    assert policy is not None
+    if policy.pretrained_path is None:
+        before, after = make_pre_post_processors(policy_cfg=policy, dataset_stats=stats)
+        return before, after
+    own = {} if config.resume else {"stats": stats}
+    inputs = {**(policy.input_features or {}), **(policy.output_features or {})}
+    before, after = make_pre_post_processors(
+        policy_cfg=policy,
+        pretrained_path=str(policy.pretrained_path),
+        preprocessor_overrides={
+            "device_processor": {"device": device.type},
+            "normalizer_processor": {"features": inputs, "norm_map": policy.normalization_mapping, **own},
+        },
+        postprocessor_overrides={
+            "unnormalizer_processor": {
+                "features": policy.output_features,
+                "norm_map": policy.normalization_mapping,
+                **own,
+            }
+        },
+    )
+    return before, after
 
 
 def _delta_indices(config: TrainPipelineConfig, features: list[str]) -> dict[str, list[int]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import draccus
 from lerobot.configs import PreTrainedConfig
-from lerobot.configs.train import TrainPipelineConfig
-from lerobot.utils.constants import CHECKPOINTS_DIR, LAST_CHECKPOINT_LINK, PRETRAINED_MODEL_DIR
+from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
+from lerobot.utils.constants import CHECKPOINTS_DIR, PRETRAINED_MODEL_DIR
 
 from ..errors import UserError
 
@@ -21,9 +21,10 @@ _LEARNED_LATER = ("pretrained_path", "input_features", "output_features", "devic
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
-    """The newest whole checkpoint of a run."""
-    last = output_dir / CHECKPOINTS_DIR / LAST_CHECKPOINT_LINK
-    return last.resolve() if last.exists() else None
+    """The newest checkpoint of a run, whether or not a killed run still came to point `last` to it."""
+    folder = output_dir / CHECKPOINTS_DIR
+    whole = [p for p in folder.glob("[0-9]*") if (p / PRETRAINED_MODEL_DIR / TRAIN_CONFIG_NAME).exists()]
+    return max(whole, key=lambda p: int(p.name), default=None)
 
 
 def continuing(args: list[str], asked: TrainPipelineConfig) -> list[str]:
@@ -43,12 +44,14 @@ def continuing(args: list[str], asked: TrainPipelineConfig) -> list[str]:
         return args
     last = last_checkpoint(output_dir)
     if last is None:
-        strangers = [p.name for p in output_dir.iterdir() if p.name not in (LOG_FILE, CHECKPOINTS_DIR)]
+        strangers = [p for p in output_dir.rglob("*") if not _is_leftover(p.relative_to(output_dir))]
         if strangers:
-            raise UserError(f"{output_dir} holds something else ({strangers[0]}); choose another --output_dir")
+            raise UserError(
+                f"{output_dir} holds something else ({strangers[0].name}); choose another --output_dir"
+            )
         shutil.rmtree(output_dir)  # a run that was killed before its first checkpoint: LeRobot wants a new folder
         return args
-    config = last / PRETRAINED_MODEL_DIR / "train_config.json"
+    config = last / PRETRAINED_MODEL_DIR / TRAIN_CONFIG_NAME
     saved = TrainPipelineConfig.from_pretrained(config)
     for what, mine, theirs in _compared(asked, saved):
         if mine != theirs:
@@ -56,6 +59,13 @@ def continuing(args: list[str], asked: TrainPipelineConfig) -> list[str]:
                 f"{output_dir} holds a run with {what}={theirs!r}, not {mine!r}; choose another --output_dir"
             )
     return [f"--config_path={config}", "--resume=true"]
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a run that was killed before its first checkpoint may have left this path in its folder."""
+    first, *rest = path.parts
+    unfinished = rest and rest[0].startswith(".") and rest[0].endswith(".part")
+    return path == Path(LOG_FILE) or (first == CHECKPOINTS_DIR and (not rest or bool(unfinished)))
 
 
 def _compared(asked: TrainPipelineConfig, saved: TrainPipelineConfig) -> list[tuple[str, Any, Any]]:
