@@ -16,6 +16,7 @@ from .bench.run import run, versions
 from .files import claim_folder
 from .processes import default_device, default_workers, each
 from .progress import StageTimes, bars, console
+from .train.checkpoint import point_last
 from .train.request import LOG_FILE, last_checkpoint
 from .worlds.collect import CollectRequest, collect
 from .worlds.tasks import resolve_task
@@ -108,6 +109,7 @@ def _train_arm(asked: Demo, out: Path, arm: str) -> None:
     folder = out / "train" / arm
     last = last_checkpoint(folder)
     if last is not None and int(last.name) >= asked.steps:
+        point_last(last)  # the run may have been killed just before it did
         return
     data = out / "data" / asked.task
     train(

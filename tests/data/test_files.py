@@ -1,6 +1,5 @@
 """A file is whole or not there."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -55,20 +54,13 @@ def test_killed_while_writing_a_file_is_old_or_new_and_never_between(tmp_path):
     assert len(set(read_json(path))) == 1
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounts a small disk, which needs root")
-def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small], check=False).returncode:
-        pytest.skip("cannot mount a small disk here")
-    try:
-        path = small / "a.json"
-        write_json(path, "kept")
-        with pytest.raises(UserError, match="no space left on the disk"):
-            write_json(path, ["x" * 1000] * 1000)
-        assert read_json(path) == "kept"
-        assert [p.name for p in small.iterdir()] == ["a.json"]
-        with pytest.raises(UserError, match="no space left"), replacing_file(small / "b") as part:
-            part.write_bytes(b"x" * 1_000_000)
-    finally:
-        subprocess.run(["umount", small], check=True)
+def test_a_full_disk_is_one_line_and_keeps_what_was_there(small_disk):
+    small = small_disk("256k")
+    path = small / "a.json"
+    write_json(path, "kept")
+    with pytest.raises(UserError, match="no space left on the disk"):
+        write_json(path, ["x" * 1000] * 1000)
+    assert read_json(path) == "kept"
+    assert [p.name for p in small.iterdir()] == ["a.json"]
+    with pytest.raises(UserError, match="no space left"), replacing_file(small / "b") as part:
+        part.write_bytes(b"x" * 1_000_000)

@@ -42,6 +42,7 @@ class Film:
     """`[T, 4]`"""
 
 
+@cache
 def versions() -> str:
     """What a result depends on, as one string."""
     names = {"dap": "lerobot_policy_dap", "lerobot": "lerobot", "torch": "torch"}

@@ -11,7 +11,7 @@ from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from .loop import train
-from .request import continuing, last_checkpoint
+from .request import continuing
 
 
 @parser.wrap()  # type: ignore[untyped-decorator]
@@ -32,6 +32,3 @@ def run(args: Sequence[str], frames_dir: Path | None = None, quiet: bool = False
     asked: Any = _parsed()
     sys.argv = ["dap train", *continuing(list(args), asked)]
     return train(_parsed(), frames_dir, quiet)
-
-
-__all__ = ["last_checkpoint", "run"]

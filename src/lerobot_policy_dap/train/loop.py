@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ from ..data.frames import FrameStore
 from ..errors import UserError
 from . import checkpoint
 from .request import LOG_FILE, check_supported
-
-logger = logging.getLogger(__name__)
 
 
 def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bool = False) -> Path:
