@@ -17,15 +17,20 @@ MAY_IMPORT = {
     "files": {"errors"},
     "processes": {"errors"},
     "progress": BASE,
+    "compiling": set(),
+    "quiet": set(),
+    "checkpoints": {"errors"},
     "flow": set(),
     "nets": set(),
     "configuration_dap": BASE | {"flow"},
     "processor_dap": {"configuration_dap"},
-    "modeling_dap": BASE | {"flow", "nets", "configuration_dap"},
+    "modeling_dap": BASE | {"flow", "nets", "configuration_dap", "compiling"},
     "data": BASE,
     "worlds": BASE | {"processes", "data"},
     "train": BASE | {"data"},
-    "bench": BASE | {"processes", "worlds"},
+    "probe": BASE | {"processes", "worlds", "bench", "checkpoints"},
+    "bench": BASE | {"processes", "worlds", "checkpoints"},
+    "runtime": BASE | {"progress", "checkpoints"},
 }
 NEVER = {"flow": ("lerobot", "numpy", "mujoco"), "nets": ("lerobot", "mujoco"), "worlds": ("torch",)}
 

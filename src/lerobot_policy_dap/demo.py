@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from .bench.episodes import write_episodes
 from .bench.plan import Plan, Policy, make_plan
-from .bench.publish import publish
-from .bench.run import run, versions
+from .bench.present import present
+from .bench.run import give_up, run, versions
+from .bench.store import open_results
 from .files import claim_folder
 from .processes import default_device, default_workers, each
 from .progress import StageTimes, bars, console
@@ -65,16 +67,16 @@ def demo(asked: Demo, out: Path, workers: int | None = None) -> Path:
         with times.stage("train"):
             _train(asked, out, workers, bar)
         with times.stage("evaluate"):
-            episodes, films = run(plan, out / "eval", workers, partial(bar, "evaluating"))
+            give_up(run(plan, out / "eval", workers, partial(bar, "evaluating"), command="dap demo"))
         with times.stage("report"):
-            publish(
-                plan,
-                episodes,
-                films,
-                out,
+            write_episodes(out / "episodes.parquet", open_results(out / "eval").episodes)
+            present(
+                out / "eval",
+                report,
                 title=f"{asked.task} under visual shift: plain flow matching and DAP",
                 command="dap demo",
                 stages=times.rows(),
+                numbers=out / "results.json",
                 workers=workers,
             )
     times.print()
@@ -84,7 +86,7 @@ def demo(asked: Demo, out: Path, workers: int | None = None) -> Path:
 def _plan(asked: Demo, out: Path) -> Plan:
     return make_plan(
         [Policy(arm, out / "train" / arm) for arm in ARMS],
-        asked.task,
+        [asked.task],
         asked.shifts,
         asked.severities,
         episodes=asked.episodes,

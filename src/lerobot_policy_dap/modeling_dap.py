@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,25 @@ from lerobot.policies import PreTrainedPolicy
 from lerobot.utils.constants import ACTION, OBS_STATE
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
-from .configuration_dap import DAPConfig
+from .compiling import compiled
+from .configuration_dap import HEAD_DIM, DAPConfig
 from .errors import UserError
 from .files import RECORDING_FILE, read_json, write_json
 from .flow import FlowLosses, Sample, flow_losses, sample
-from .nets import ImageEncoder, VelocityMLP
-from .nets.statistics import RunningStandardize, effective_rank
+from .nets import ImageEncoder, VelocityMLP, VelocityTransformer
+from .nets.augment import random_shift
+from .nets.statistics import Standardize, effective_rank
 
 DIAGNOSTICS_EVERY = 50
-"""Training steps between two measurements of the figures that cost an extra evaluation."""
+"""Training steps between two measurements of the figures that cost an extra evaluation, or a wait for a GPU."""
 
 
 class DAPPolicy(PreTrainedPolicy):
     """Proposes action chunks that agree with what an action-conditioned dynamics model says they lead to.
 
     The outcome s of a chunk is the observation H steps later: its images through an averaged copy of the
-    encoder, and its state, standardised by running statistics.
+    encoder, and its state, standardised.
     """
 
     config_class = DAPConfig
@@ -47,19 +50,32 @@ class DAPPolicy(PreTrainedPolicy):
         self.state_dim = state.shape[0] if state is not None else 0
 
         self.encoder = ImageEncoder(
-            sorted(config.image_features), config.image_size, config.encoder_width, config.latent_dim
+            sorted(config.image_features),
+            config.image_size,
+            config.encoder_width,
+            config.latent_dim,
+            config.encoder,
         )
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.outcome_dim = context_dim = self.encoder.dim + self.state_dim
-        self.standardize = RunningStandardize(self.outcome_dim)
-        chunk_dim = config.horizon * action.shape[0]
-        size = {"context_dim": context_dim, "hidden": config.hidden_dim, "depth": config.depth}
-        self.policy = VelocityMLP(self.chunk_shape, feedback_dim=self.outcome_dim, **size)
-        self.dynamics = VelocityMLP((self.outcome_dim,), feedback_dim=chunk_dim, **size)
+        self.standardize = Standardize(self.outcome_dim)
+        outcome_shape = (self.outcome_dim,)
+        sizes = ((config.hidden_dim, config.depth), (config.dynamics_hidden_dim, config.dynamics_depth))
+        shapes = ((self.chunk_shape, outcome_shape), (outcome_shape, self.chunk_shape))
+        self.policy, self.dynamics = (
+            _velocity(config, own, other, context_dim, hidden, depth)
+            for (own, other), (hidden, depth) in zip(shapes, sizes, strict=True)
+        )
         if not config.arm.learns_dynamics:
             self.dynamics.requires_grad_(False)
+        # What FSDP shards as one unit; accelerate looks the names up among the modules.
+        units = {"MLPBlock", "TransformerBlock", "ResidualBlock"}
+        self._no_split_modules = sorted(units & {type(module).__name__ for module in self.modules()})
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.updates: Tensor
+        self._forwards = 0
+        self._observed = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
+        self._generate: Callable[[dict[str, Tensor], Tensor, Tensor], Sample] | None = None
         self.reset()
 
     # Training
@@ -99,11 +115,10 @@ class DAPPolicy(PreTrainedPolicy):
     def update(self) -> None:
         """Moves the averaged encoder; the training loop calls it after every optimiser step."""
         self.updates += 1
-        n = int(self.updates)
-        decay = min(self.config.ema_decay, (1 + n) / (10 + n))  # follows closely while the encoder is new
+        # Follows closely while the encoder is new. The decay stays on the device: nothing waits for it.
+        decay = torch.clamp((1 + self.updates) / (10 + self.updates), max=self.config.ema_decay)
         with torch.no_grad():
-            pairs = zip(self.target_encoder.parameters(), self.encoder.parameters(), strict=True)
-            for target, online in pairs:
+            for target, online in zip(self.target_encoder.parameters(), self.encoder.parameters(), strict=True):
                 target.lerp_(online, 1 - decay)
 
     def get_optim_params(self) -> Any:
@@ -136,20 +151,22 @@ class DAPPolicy(PreTrainedPolicy):
     ) -> Sample:
         """As `predict_action_chunk`, with the outcome that the dynamics expects of the chunk."""
         self.eval()
-        context = self._context(batch, augment=False)
+        observation = {key: batch[key] for key in self._observed}
+        rows = len(observation[self._observed[0]])
         if action_noise is None:
-            action_noise = self._noise(len(context), *self.chunk_shape)
+            action_noise = self._noise(rows, *self.chunk_shape)
         if outcome_noise is None:
-            outcome_noise = self._noise(len(context), self.outcome_dim)
-        return sample(
-            self.policy,
-            self.dynamics,
-            self.config.arm,
-            context,
-            action_noise,
-            outcome_noise,
-            self.config.num_inference_steps,
-        )
+            outcome_noise = self._noise(rows, self.outcome_dim)
+        if self._generate is None:
+            device = action_noise.device
+            self._generate = compiled(self._flow, device) if self.config.compile_model else self._flow
+        return self._generate(observation, action_noise, outcome_noise)
+
+    def _flow(self, observation: dict[str, Tensor], action_noise: Tensor, outcome_noise: Tensor) -> Sample:
+        """One encoder pass and K coupled steps: what is compiled."""
+        context = self._context(observation, augment=False)
+        steps = self.config.num_inference_steps
+        return sample(self.policy, self.dynamics, self.config.arm, context, action_noise, outcome_noise, steps)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
@@ -173,24 +190,12 @@ class DAPPolicy(PreTrainedPolicy):
         if self.encoder.cameras:
             images = {camera: _at(batch[camera], 0, ndim=4) for camera in self.encoder.cameras}
             if augment and self.config.image_shift:
-                images = {camera: self._shifted(image) for camera, image in images.items()}
+                size, reach = self.config.image_size, self.config.image_shift
+                images = {camera: random_shift(image, size, reach) for camera, image in images.items()}
             parts.append(self.encoder(images))
         if self.state_dim:
             parts.append(_at(batch[OBS_STATE], 0, ndim=2))
         return torch.cat(parts, dim=-1)
-
-    def _shifted(self, image: Float[Tensor, "B C height width"]) -> Tensor:
-        size, reach = self.config.image_size, self.config.image_shift
-        if image.shape[-2:] != (size, size):
-            image = F.interpolate(image, size=(size, size), mode="area")
-        padded = F.pad(image, (reach,) * 4, mode="replicate")
-        corners = torch.randint(0, 2 * reach + 1, (len(image), 2)).tolist()
-        return torch.stack(
-            [
-                row[:, top : top + size, left : left + size]
-                for row, (top, left) in zip(padded, corners, strict=True)
-            ]
-        )
 
     @torch.no_grad()
     def _outcome(
@@ -200,7 +205,7 @@ class DAPPolicy(PreTrainedPolicy):
         B = len(context)
         if not self.config.arm.learns_dynamics:
             return context.new_zeros(B, self.outcome_dim), torch.ones(B, dtype=torch.bool, device=context.device)
-        keys = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
+        keys = self._observed
         if batch[keys[0]].shape[1] < 2:
             raise UserError(
                 f"the batch holds no {keys[0]} after the chunk; coupling {self.config.coupling} needs it"
@@ -213,20 +218,22 @@ class DAPPolicy(PreTrainedPolicy):
         raw = torch.cat(parts, dim=-1)
         is_pad = batch.get(f"{keys[0]}_is_pad")
         past_end = is_pad[:, 1] if is_pad is not None else torch.zeros(B, dtype=torch.bool, device=raw.device)
-        if self.training:
-            self.standardize.observe(raw)
         return self.standardize(raw), past_end
 
     # Figures
 
     def _figures(self, losses: FlowLosses, context: Tensor, action: Tensor, outcome: Tensor) -> dict[str, float]:
+        measured = self._forwards % DIAGNOSTICS_EVERY == 0
+        self._forwards += 1
+        if losses.policy.is_cuda and not measured:
+            return {}  # reading a number waits for the GPU
         figures = {"policy_loss": losses.policy.item()}
         learns = self.config.arm.learns_dynamics
         if learns:
             figures["dynamics_loss"] = losses.dynamics.item()
             figures["dynamics_true_loss"] = losses.dynamics_true.item()
             figures["feedback_effect"] = losses.feedback_effect.item()
-        if int(self.updates) % DIAGNOSTICS_EVERY == 0 and len(context) > 1:
+        if measured and len(context) > 1:
             figures |= self._image_figures(context, action)
             if learns:
                 figures |= self._dynamics_figures(context, action, outcome)
@@ -247,7 +254,7 @@ class DAPPolicy(PreTrainedPolicy):
         swapped = torch.cat([context[:, :D].roll(1, dims=0), context[:, D:]], dim=-1)
         t = context.new_ones(len(context))
         start = torch.zeros_like(action)
-        own, other = self.policy(start, t, context), self.policy(start, t, swapped)
+        own, other = (self.policy(start, t, self.policy.condition(t, z)) for z in (context, swapped))
         variance = own.var(dim=0).mean().clamp(min=1e-8)
         return {
             "image_spread": context[:, :D].std(dim=0).mean().item(),
@@ -265,13 +272,16 @@ class DAPPolicy(PreTrainedPolicy):
         """
         t = context.new_ones(len(context))
         start = torch.zeros_like(outcome)
+        condition = self.dynamics.condition(t, context)
 
         def error(chunk: Tensor) -> Tensor:
-            predicted: Tensor = start - self.dynamics(start, t, context, chunk)
+            predicted: Tensor = start - self.dynamics(start, t, condition, chunk)
             return (predicted - outcome).square().mean()
 
+        variance = self.standardize.running_var
+        assert variance is not None
         return {
-            "outcome_spread": self.standardize.variance.sqrt().mean().item(),
+            "outcome_spread": variance.sqrt().mean().item(),
             "outcome_rank": effective_rank(outcome),
             "action_gain": (error(action.roll(1, dims=0)) / error(action).clamp(min=1e-8)).item(),
         }
@@ -309,6 +319,15 @@ class DAPPolicy(PreTrainedPolicy):
         if model.recording is None and recording.exists():
             model.recording = read_json(recording)
         return model
+
+
+def _velocity(
+    config: DAPConfig, own: tuple[int, ...], other: tuple[int, ...], context_dim: int, hidden: int, depth: int
+) -> VelocityMLP | VelocityTransformer:
+    """A velocity network over samples of shape `own` that is fed the other model's of shape `other`."""
+    if config.velocity == "mlp":
+        return VelocityMLP(own, context_dim, math.prod(other), hidden, depth)
+    return VelocityTransformer(own, context_dim, other, hidden, depth, heads=hidden // HEAD_DIM)
 
 
 def _at(x: Tensor, index: int, ndim: int) -> Tensor:

@@ -7,10 +7,13 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import cache
+from multiprocessing import forkserver
 from typing import Any
 
 from .errors import UserError
@@ -28,6 +31,13 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@dataclass(frozen=True)
+class Died:
+    """What `surviving` yields for an item whose process died each time it was tried."""
+
+    times: int
+
+
 def each[Item, Result](
     work: Callable[[Item], Result], items: Iterable[Item], workers: int, threads: int = 1
 ) -> Iterator[tuple[Item, Result]]:
@@ -39,32 +49,71 @@ def each[Item, Result](
     Raises:
         UserError: a process died.
     """
-    iterator = iter(items)
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=_context(),
-        initializer=_start,
-        initargs=(threads,),
-    ) as pool:
-        pending: dict[Future[Result], Item] = {}
-        try:
-            while True:
-                while len(pending) < workers and (item := next(iterator, None)) is not None:
-                    pending[pool.submit(work, item)] = item
-                if not pending:
-                    return
-                done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    item = pending.pop(future)
-                    yield item, future.result()
-        except BrokenProcessPool as error:
+    for item, result in surviving(work, items, workers, threads, attempts=1):
+        if isinstance(result, Died):
             raise UserError(
                 "a worker process died (out of memory, or killed); what is finished is kept: run the command again"
-            ) from error
-        except BaseException:
-            for process in (pool._processes or {}).values():  # what they have not handed over is repeated
+            )
+        yield item, result
+
+
+def surviving[Item, Result](
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int, threads: int = 1, attempts: int = 3
+) -> Iterator[tuple[Item, Result | Died]]:
+    """As `each`, but an item whose process dies is tried again in a fresh one, `attempts` times in all.
+
+    Every process is a pool of its own, so that a death is blamed on the item that the process worked on, and
+    disturbs no other. `work` may have run before on an item that comes back: it must be repeatable.
+    """
+    waiting = iter(items)
+    again: deque[Item] = deque()
+    deaths: dict[int, int] = {}  # by id of the item, which `running`, `again` or `items` keep alive
+    idle: list[ProcessPoolExecutor] = []
+    running: dict[Future[Result], tuple[ProcessPoolExecutor, Item]] = {}
+    try:
+        while True:
+            while len(running) < workers:
+                item = again.popleft() if again else next(waiting, None)
+                if item is None:
+                    break
+                pool = idle.pop() if idle else _one_process(threads)
+                try:
+                    future = pool.submit(work, item)
+                except BrokenProcessPool:  # it died while it had nothing to do: nobody's fault
+                    pool = _one_process(threads)
+                    future = pool.submit(work, item)
+                running[future] = pool, item
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                pool, item = running.pop(future)
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    idle.append(pool)
+                    deaths.pop(id(item), None)
+                    yield item, future.result()
+                    continue
+                pool.shutdown(wait=False)
+                deaths[id(item)] = deaths.get(id(item), 0) + 1
+                if deaths[id(item)] < attempts:
+                    again.append(item)
+                else:
+                    yield item, Died(deaths.pop(id(item)))
+    finally:
+        for pool, _ in running.values():  # what they have not handed over is repeated
+            for process in (pool._processes or {}).values():
                 process.kill()
-            raise
+        for pool in (*idle, *(pool for pool, _ in running.values())):
+            pool.shutdown()
+
+
+def prepare() -> None:
+    """Starts the server that workers fork from, so that its imports and this process's run side by side."""
+    if _context().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
+def _one_process(threads: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=_context(), initializer=_start, initargs=(threads,))
 
 
 @cache
@@ -73,15 +122,21 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lerobot_policy_dap.bench.policies", "lerobot_policy_dap.train.command"])
+    preloaded = ("quiet", "bench.policies", "train.command")
+    context.set_forkserver_preload([f"{__package__}.{module}" for module in preloaded])
     return context
 
 
 def _start(threads: int) -> None:
-    import torch
-
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    compute_with(threads)
+
+
+def compute_with(threads: int) -> None:
+    """How a worker computes, wherever it runs: the results depend on it in their last bits."""
+    import torch
+
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # dark images make denormal numbers, on which a CPU is several times slower
 

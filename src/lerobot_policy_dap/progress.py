@@ -33,12 +33,14 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    # Work comes in units of seconds to minutes, so that the speed is taken over many of them.
+    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
         ids: dict[str, Any] = {}
 
         def report(name: str, done: int, total: int) -> None:
             if name not in ids:
-                ids[name] = progress.add_task(name, total=total)
+                # What was done before, in an interrupted run, says nothing of the speed.
+                ids[name] = progress.add_task(name, total=total, completed=done)
             progress.update(ids[name], completed=done, total=total)
 
         yield report

@@ -1,18 +1,21 @@
 """Synthetic but realistic evaluations, for the tests and for looking at the page.
 
-`python tests/bench/synthetic_bench.py page.html` writes the sample report.
+`python tests/bench/synthetic_bench.py page.html [--grid]` writes the sample report.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, Episode
+from lerobot_policy_dap.bench.films import choose_films
 from lerobot_policy_dap.bench.report import StripImage, VideoClip, write_report
 from lerobot_policy_dap.bench.results import summarise
 
@@ -194,6 +197,140 @@ def make_videos(episodes: list[Episode], seconds: float = 2.0, fps: int = 12) ->
     return clips
 
 
+# A grid as `dap bench run` makes it: several tasks, policies, training seeds, and the scripted expert.
+GRID_TASKS = {"button-press-topdown-v3": 0.6, "drawer-open-v3": 0.0, "pick-place-v3": -1.6}
+GRID_POLICIES = {"act": (1.9, 1.15), "diffusion": (1.6, 0.9), "dap_none": (2.0, 1.0), "dap_two_way": (2.3, 0.75)}
+"""For each policy, the logit of clean success and how strongly shifts act on it."""
+GRID_SHIFTS: list[dict[str, Any]] = [
+    {**SHIFTS[0], "strength": 0.35},
+    {"name": "light_dimmer", "quantity": "multiplier on ambient and diffuse", "unit": "x", "magnitudes": [0.8, 0.6, 0.45, 0.3, 0.15], "strength": 0.4},
+    {**SHIFTS[1], "strength": 0.2},
+    {"name": "light_color", "quantity": "correlated colour temperature", "unit": "K", "magnitudes": [5500, 4500, 3600, 2900, 2400], "strength": 0.25},
+    {**SHIFTS[2], "strength": 0.55},
+    {"name": "background", "quantity": "distance in CIELAB", "unit": "ΔE", "magnitudes": [10, 20, 35, 50, 70], "strength": 0.3},
+    {**SHIFTS[3], "strength": 0.35},
+    {**SHIFTS[4], "strength": 0.9},
+    {"name": "camera_pose", "quantity": "distance and angle", "unit": "cm", "magnitudes": [1, 2, 4, 7, 12], "strength": 0.95},
+    {"name": "sensor_noise", "quantity": "standard deviation", "unit": "of 255", "magnitudes": [4, 8, 16, 28, 45], "strength": 0.5},
+    {"name": "sensor_blur", "quantity": "radius", "unit": "px", "magnitudes": [0.5, 1, 1.5, 2.2, 3], "strength": 0.3},
+    {"name": "combined", "quantity": "all of the above", "unit": "severity", "magnitudes": [1, 2, 3, 4, 5], "strength": 1.5},
+    {"name": "object_size", "quantity": "scale of the object", "unit": "x", "magnitudes": [0.95, 0.9, 0.82, 0.74, 0.65], "strength": 0.3, "physical": True},
+]  # fmt: skip
+
+
+def make_grid(
+    *,
+    episodes: int = 20,
+    clean: int = 30,
+    training_seeds: int = 3,
+    tasks: Sequence[str] = tuple(GRID_TASKS),
+    severities: Sequence[int] = (1, 3, 5),
+    policies: Sequence[str] = (*GRID_POLICIES, "expert"),
+    worse: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> list[Episode]:
+    """A whole grid; `worse` takes that many logits from success under a shift (or "none"), for a later result set."""
+    found = []
+    for task in tasks:
+        difficulty = np.random.default_rng([seed, len(task)]).normal(0, 1.0, size=max(episodes, clean))
+        for policy in policies:
+            for training_seed in range(1 if policy == "expert" else training_seeds):
+                rng = np.random.default_rng([seed, len(task), zlib.crc32(policy.encode()), training_seed])
+                luck = rng.normal(0, 0.35)
+                cells = [(CLEAN, 0, 0.0, clean)] + ([] if policy == "expert" else [(BLIND, 0, 0.0, episodes)])
+                cells += [
+                    (s["name"], severity, s["strength"] * severity, episodes)
+                    for s in GRID_SHIFTS
+                    for severity in severities
+                ]
+                for shift, severity, strength, count in cells:
+                    if policy == "expert":
+                        logit = 5.0 - (1.2 * severity if shift == "object_size" else 0.0)
+                    elif shift == BLIND:
+                        logit = BLIND_LOGIT
+                    else:
+                        base, slope = GRID_POLICIES[policy]
+                        logit = base + GRID_TASKS[task] + luck - slope * strength
+                    logit -= (worse or {}).get(shift, 0.0)
+                    for i in range(count):
+                        success = bool(rng.random() < 1 / (1 + math.exp(-logit - difficulty[i])))
+                        found.append(
+                            Episode(
+                                policy=policy,
+                                task=task,
+                                shift=shift,
+                                severity=severity,
+                                seed=10_000 + i,
+                                success=success,
+                                steps=int(rng.integers(55, 130)) if success else MAX_STEPS,
+                                episode_return=0.0,
+                                plan_ms=float(rng.normal(4, 0.3)),
+                                checkpoint=f"{zlib.crc32(f'{policy}{training_seed}'.encode()):08x}" * 8,
+                                versions=VERSIONS,
+                                training_seed=training_seed,
+                            )
+                        )
+    return found
+
+
+def make_grid_meta() -> dict[str, Any]:
+    return make_meta() | {
+        "title": "Three tasks, four policies, thirteen factors",
+        "command": "dap bench run --policy act=outputs/act --policy diffusion=outputs/diffusion --out outputs/bench",
+        "task": None,
+        "policies": [{"name": name, "type": name} for name in (*GRID_POLICIES, "expert")],
+        "shifts": [{k: v for k, v in shift.items() if k != "strength"} for shift in GRID_SHIFTS],
+    }
+
+
+def make_grid_strip(severities: Sequence[int] = (1, 3, 5)) -> list[StripImage]:
+    rng = np.random.default_rng(1)
+    strip = []
+    for task in GRID_TASKS:
+        strip.append(StripImage(CLEAN, 0, "as in training", render(CLEAN, 0, 0.3, rng), task))
+        for shift in GRID_SHIFTS:
+            for severity in severities:
+                caption = f"{shift['magnitudes'][severity - 1]} {shift['unit']}"
+                image = render(shift["name"], severity, 0.3, rng)
+                strip.append(StripImage(shift["name"], severity, caption, image, task))
+    return strip
+
+
+def make_grid_videos(
+    episodes: Sequence[Episode],
+    factors: Sequence[str] = ("distractors", "table_color", "sensor_noise"),
+    fps: int = 12,
+) -> list[VideoClip]:
+    """What the rule of `choose_films` picks, had the first four seeds of these factors been filmed."""
+    filmed = [e for e in episodes if e.seed < 10_004 and e.shift in (CLEAN, *factors)]
+    clips = []
+    for chosen in choose_films(filmed):
+        episode = chosen.film
+        count = 20 if episode.success else 30
+        frames = [
+            render(
+                episode.shift,
+                episode.severity,
+                (1.0 if episode.success else 0.5) * i / count,
+                np.random.default_rng(7),
+            )
+            for i in range(count)
+        ]
+        clips.append(
+            VideoClip(
+                episode.policy, episode.shift, episode.severity, episode.seed, episode.success, np.stack(frames), fps,
+                steps=episode.steps, task=episode.task, why=chosen.why,
+            )
+        )  # fmt: skip
+    return clips
+
+
 if __name__ == "__main__":
-    sample = make_episodes()
-    write_report(Path(sys.argv[1]), summarise(sample, make_meta()), make_strip(), make_videos(sample))
+    if "--grid" in sys.argv:
+        sample = make_grid()
+        write_report(
+            Path(sys.argv[1]), summarise(sample, make_grid_meta()), make_grid_strip(), make_grid_videos(sample)
+        )
+    else:
+        sample = make_episodes()
+        write_report(Path(sys.argv[1]), summarise(sample, make_meta()), make_strip(), make_videos(sample))

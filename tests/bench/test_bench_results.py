@@ -11,6 +11,7 @@ from synthetic_bench import make_episodes, make_meta
 
 from lerobot_policy_dap.bench import words
 from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, Episode
+from lerobot_policy_dap.bench.means import ALL
 from lerobot_policy_dap.bench.results import summarise
 from lerobot_policy_dap.bench.statistics import Interval, paired_difference, wilson
 from lerobot_policy_dap.errors import UserError
@@ -50,7 +51,7 @@ def test_cells() -> None:
     interval = wilson(3, 4)
     assert clean == {
         "policy": "p", "task": "reach", "shift": "none", "severity": 0, "n": 4, "successes": 3, "rate": 0.75,
-        "low": interval.low, "high": interval.high, "mean_steps": 55.0, "plan_ms": 4.5, "at_floor": None,
+        "low": interval.low, "high": interval.high, "training_seeds": 1, "luck_low": None, "luck_high": None, "mean_steps": 55.0, "plan_ms": 4.5, "at_floor": None,
     }  # fmt: skip
     assert (fog["successes"], fog["mean_steps"]) == (1, 85.0)
 
@@ -63,13 +64,13 @@ def test_only_common_seeds_pair() -> None:
     assert drop["n"] == 4
     assert (drop["drop"], drop["low"], drop["high"]) == (0.5, expected.low, expected.high)
     assert drop["p"] == drop["p_holm"] == 0.5
-    assert find(results["overall"], kind="drop")["estimate"] == 0.5
+    assert find(results["means"], kind="drop", shift="fog")["estimate"] == 0.5
 
 
 def test_no_common_seed_is_left_out() -> None:
     results = summarise(cell("p", CLEAN, 0, "11") + cell("p", "fog", 1, "11", first_seed=5), {})
     assert results["drops"] == []
-    assert [entry["kind"] for entry in results["overall"]] == ["rate"]
+    assert [entry["kind"] for entry in results["means"]] == ["rate"]
 
 
 def test_difference_order_and_words() -> None:
@@ -103,7 +104,7 @@ def test_an_established_difference() -> None:
     assert difference["words"].endswith(
         "over 20 paired episodes: established (exact McNemar p < 0.001 after Holm)."
     )
-    assert find(results["overall"], kind="difference")["established"]
+    assert find(results["means"], kind="difference", shift=ALL)["established"]
     assert any("1 is established" in sentence for sentence in results["summary"])
 
 
@@ -179,7 +180,7 @@ def test_several_tasks_keep_apart() -> None:
         clean=6, shifted=4, blind=4, task="push-v3"
     )
     results = summarise(episodes, make_meta())
-    assert {entry["task"] for entry in results["overall"]} == {"push-v3", "button-press-topdown-v3"}
+    assert {entry["task"] for entry in results["means"]} == {ALL, "push-v3", "button-press-topdown-v3"}
     assert len(results["drops"]) == 2 * 2 * 10
     assert len(results["differences"]) == 2 * 11
     assert all(" of push-v3: " in d["words"] for d in results["differences"] if d["task"] == "push-v3")
@@ -198,10 +199,10 @@ def test_a_realistic_evaluation() -> None:
         "light_direction",
     ]
     assert [c["policy"] for c in results["cells"]] == ["none"] * 12 + ["two_way"] * 12
-    rate = find(results["overall"], kind="rate", policy="none")
+    rate = find(results["means"], kind="rate", policy="none")
     shifted = [c["rate"] for c in results["cells"] if c["policy"] == "none" and c["shift"] not in (CLEAN, BLIND)]
     assert rate["estimate"] == pytest.approx(sum(shifted) / len(shifted))
-    difference = find(results["overall"], kind="difference")
+    difference = find(results["means"], kind="difference", shift=ALL)
     cells = [d["difference"] for d in results["differences"] if d["shift"] != CLEAN]
     assert difference["estimate"] == pytest.approx(sum(cells) / len(cells))
     assert results == summarise(reversed(episodes), make_meta()), "the order of episodes must not matter"

@@ -32,6 +32,7 @@ episode = st.builds(
     plan_ms=number,
     checkpoint=st.text("0123456789abcdef", min_size=64, max_size=64),
     versions=st.text(),
+    training_seed=st.integers(0, 2**62),
 )
 
 
@@ -51,6 +52,14 @@ def test_round_trip(episodes: list[Episode]) -> None:
         write_episodes(path, episodes)
         assert read_episodes(path) == episodes
         assert [entry.name for entry in Path(folder).iterdir()] == ["episodes.parquet"]
+
+
+def test_a_table_from_before_training_seeds_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.parquet"
+    write_episodes(path, [one(), one(seed=2)])
+    table = pq.read_table(path).drop_columns(["training_seed"])
+    pq.write_table(table.replace_schema_metadata({b"lerobot_policy_dap.episodes": b"1"}), path)
+    assert read_episodes(path) == [one(training_seed=0), one(seed=2)]
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -95,7 +104,7 @@ def test_foreign_parquet(tmp_path: Path) -> None:
 def test_other_schema_version_and_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "episodes.parquet"
     table = pa.table({"policy": ["a"]})
-    for version, message in ((b"2", "schema 2"), (b"1", "lacks columns")):
+    for version, message in ((b"3", "schema 3"), (b"2", "lacks columns"), (b"1", "lacks columns")):
         pq.write_table(table.replace_schema_metadata({b"lerobot_policy_dap.episodes": version}), path)
         with pytest.raises(UserError, match=message):
             read_episodes(path)

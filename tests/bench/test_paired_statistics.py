@@ -6,16 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from lerobot_policy_dap.bench.statistics import (
-    clustered_mean,
     episodes_to_settle,
     holm,
     mcnemar_exact,
-    mean_paired_difference,
     paired_difference,
     wilson,
 )
@@ -145,58 +143,6 @@ def test_holm_properties(p: list[float]) -> None:
     assert adjusted[order[0]] == pytest.approx(min(len(p) * min(p), 1))
 
 
-cells = st.integers(2, 12).flatmap(
-    lambda seeds: st.integers(1, 4).flatmap(
-        lambda width: st.lists(
-            st.lists(st.sampled_from([-1, 0, 1]), min_size=width, max_size=width), min_size=seeds, max_size=seeds
-        )
-    )
-)
-
-
-@settings(deadline=None, max_examples=40)
-@given(cells)
-def test_mean_paired_difference_properties(table: list[list[int]]) -> None:
-    values = np.asarray(table)
-    interval, mirrored = mean_paired_difference(values), mean_paired_difference(-values)
-    assert interval == mean_paired_difference(values), "the same numbers must give the same interval"
-    assert -1 <= interval.low <= interval.estimate <= interval.high <= 1
-    assert interval.high > interval.low
-    assert interval.estimate == pytest.approx(values.mean())
-    assert (mirrored.low, mirrored.high) == pytest.approx((-interval.high, -interval.low), abs=1e-9)
-
-
-def test_clustered_mean_without_variation_keeps_the_width_of_newcombe() -> None:
-    """No seed differs: as wide as the paired interval of the same seeds, and not a point."""
-    flat = mean_paired_difference(np.zeros((54, 10)))
-    assert (flat.low, flat.high) == pytest.approx((-0.0664, 0.0664), abs=1e-4)
-    certain = clustered_mean(np.ones((20, 3)))
-    assert certain.high == 1
-    assert certain.low == pytest.approx(wilson(20, 20).low)
-
-
-def test_clustered_mean_takes_the_seed_as_its_unit() -> None:
-    """Copies of a cell add nothing: only more seeds narrow the interval."""
-    column = np.random.default_rng(3).integers(0, 2, size=(24, 1))
-    assert clustered_mean(np.repeat(column, 8, axis=1)) == clustered_mean(column)
-    independent = clustered_mean(np.random.default_rng(3).integers(0, 2, size=(24, 8)))
-    alone = clustered_mean(column)
-    assert independent.high - independent.low < 0.6 * (alone.high - alone.low)
-
-
-def test_mean_paired_difference_covers() -> None:
-    """20 seeds, 10 cells, a shared effect for each seed."""
-    rng = np.random.default_rng(5)
-    truth, inside = 0.1, []
-    for _ in range(400):
-        shared = rng.normal(0, 0.2, size=(20, 1))
-        values = (rng.random((20, 10)) < 0.5 + truth / 2 + shared).astype(float)
-        values -= rng.random((20, 10)) < 0.5 - truth / 2
-        interval = mean_paired_difference(values)
-        inside.append(interval.low <= truth <= interval.high)
-    assert 0.92 <= np.mean(inside) <= 0.985
-
-
 def test_episodes_to_settle_by_hand() -> None:
     # ψ = 0.2, d = 0.1: (1.959964·0.447214 + 0.841621·0.435890)² / 0.01 = 154.6
     assert episodes_to_settle(*vectors(50, 15, 5, 30)) == 155
@@ -220,5 +166,3 @@ def test_bad_shapes_are_refused() -> None:
         paired_difference([True], [True, False])
     with pytest.raises(ValueError, match="at least one pair"):
         mcnemar_exact([], [])
-    with pytest.raises(ValueError, match="two seeds"):
-        mean_paired_difference([[1.0, 0.0]])

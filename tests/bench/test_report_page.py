@@ -17,9 +17,10 @@ from lerobot_policy_dap.bench import report
 from lerobot_policy_dap.bench.episodes import CLEAN
 from lerobot_policy_dap.bench.report import StripImage, VideoClip, write_report
 from lerobot_policy_dap.bench.results import summarise
+from lerobot_policy_dap.errors import UserError
 
 SECTIONS = [
-    "summary", "success", "curves", "drops", "differences", "shifts", "videos", "training", "run", "caveats", "methods"
+    "summary", "map", "curves", "success", "drops", "differences", "shifts", "videos", "training", "caveats", "methods", "run"
 ]  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def wait_until(page: Any, condition: str, seconds: float = 30) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_opens_clean_at_every_width(chromium: Any, page_file: Path, width: int, scheme: str) -> None:
     page = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     requests: list[str] = []
@@ -105,13 +106,15 @@ def test_sorting(page: Any) -> None:
 
 @pytest.mark.slow
 def test_images_and_videos_decode(page: Any) -> None:
+    page.locator("#shifts").scroll_into_view_if_needed()  # images wait until they are near
+    page.evaluate("document.querySelectorAll('img').forEach(image => { image.loading = 'eager' })")
     wait_until(page, "[...document.images].every(image => image.complete)")
     assert page.eval_on_selector_all("img", "images => images.filter(i => !i.naturalWidth || !i.alt).length") == 0
     assert page.locator("img").count() == 1 + 5 * 2
     assert page.locator("video").count() == 2 * 4
+    page.get_by_role("button", name="Play all").click()
     wait_until(page, "[...document.querySelectorAll('video')].every(v => v.readyState >= 2 || v.error)")
     assert page.eval_on_selector_all("video", "videos => videos.filter(v => v.error || !v.videoWidth).length") == 0
-    page.get_by_role("button", name="Play all").click()
     wait_until(page, "[...document.querySelectorAll('video')].every(v => v.currentTime > 0)")
     page.get_by_role("button", name="Pause").click()
     assert page.eval_on_selector_all("video", "videos => videos.filter(v => !v.paused && !v.ended).length") == 0
@@ -147,7 +150,8 @@ def test_numbers_and_words_are_on_the_page(page_file: Path) -> None:
     text = page_file.read_text(encoding="utf-8")
     results = summarise(make_episodes(), make_meta())
     assert page_file.stat().st_size < 8_000_000
-    for sentence in [*results["summary"], *results["caveats"], *(d["words"] for d in results["differences"])]:
+    verdicts = [d["verdict"] for d in results["differences"]]
+    for sentence in [*results["summary"], *results["caveats"], *(d["words"] for d in results["drops"]), *verdicts]:
         typographic = re.sub(r"(?<![\w.])-(?=\d)", "−", sentence)
         assert typographic.replace("'", "&#39;").replace("<", "&lt;") in text
     for cell in results["cells"]:
@@ -161,7 +165,7 @@ def test_floor_is_marked(page_file: Path) -> None:
     cells = summarise(make_episodes(), make_meta())["cells"]
     floored = sum(cell["at_floor"] is True for cell in cells)
     assert floored > 0
-    assert text.count('<td class="rate floor"') == floored
+    assert text.count('class="rate floor"') == floored
     assert text.count("mark hollow") == sum(cell["at_floor"] is True and cell["shift"] != CLEAN for cell in cells)
 
 
@@ -189,12 +193,31 @@ def test_little_is_enough(tmp_path: Path, shift: list[str]) -> None:
     assert ("drops" in ids) == (len(shift) > 1)
 
 
-def test_too_many_videos_are_left_out_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_over_its_limit_drops_videos_then_images_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     episodes = make_episodes()
-    videos = make_videos(episodes)
-    monkeypatch.setattr(report, "MEDIA_BUDGET", len(report.encode_video(videos[0].frames, videos[0].fps)[1]) + 1)
-    write_report(tmp_path / "r.html", summarise(episodes, make_meta()), [], videos)
-    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    results, videos, strip = summarise(episodes, make_meta()), make_videos(episodes), make_strip()
+    path = tmp_path / "r.html"
+    write_report(path, results, strip)
+    bare = path.stat().st_size
+
+    def written(limit: int) -> str:
+        monkeypatch.setattr(report, "PAGE_LIMIT", limit)
+        write_report(path, results, strip, videos)
+        assert path.stat().st_size <= limit
+        return path.read_text(encoding="utf-8")
+
+    text = written(bare + 40_000)
     shown = text.count("<video")
-    assert 0 < shown < len(videos)
+    assert 0 < shown < len(videos) - 1
     assert f"{len(videos) - shown} clips were left out" in text
+    for policy in ("none", "two_way"):
+        assert f'aria-label="{policy} ' in text, "every policy keeps its first clips"
+    text = written(bare - 5_000)
+    assert text.count("<video") == 0
+    assert text.count("<img") == 0
+    assert f"{len(strip)} images were left out" in text
+    monkeypatch.setattr(report, "PAGE_LIMIT", 10_000)
+    with pytest.raises(UserError, match="tables alone"):
+        write_report(path, results)

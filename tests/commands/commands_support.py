@@ -75,3 +75,13 @@ def dap(*arguments, check=True):
     if check and status != 0:
         raise AssertionError(f"dap {' '.join(map(str, arguments))}\n{out.getvalue()}\n{err.getvalue()}")
     return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def refused(*arguments):
+    """The one line with which the command fails."""
+    done = dap(*arguments, check=False)
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]

@@ -5,20 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from commands_support import BIN, SIZE, TASK, dap, environment, train_flags
+from commands_support import BIN, SIZE, TASK, dap, environment, refused, train_flags
 from safetensors.torch import load_file, save_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
-
-
-def refused(*arguments):
-    """The one line with which the command fails."""
-    done = dap(*arguments, check=False)
-    assert done.returncode == 2, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    return errors[0]
 
 
 def checkpoint(trained):

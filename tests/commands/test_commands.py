@@ -166,9 +166,9 @@ def test_eval_writes_rows_results_and_a_report(trained, tmp_path):
     assert {r.seed for r in rows} == {10_000, 10_001, 10_002}
     results = json.loads((out / "results.json").read_text())
     assert results["meta"]["policies"][0]["diagnostics"]["outcome_rank"] > 0
-    before = (out / "eval" / "units" / f"mine-{TASK}-v3-none-0-10000.json").stat().st_mtime_ns
+    before = (out / "eval" / "rows" / f"mine@0-{TASK}-v3-none-0-10000-2.parquet").stat().st_mtime_ns
     dap(*command)
-    assert (out / "eval" / "units" / f"mine-{TASK}-v3-none-0-10000.json").stat().st_mtime_ns == before
+    assert (out / "eval" / "rows" / f"mine@0-{TASK}-v3-none-0-10000-2.parquet").stat().st_mtime_ns == before
     other = dap(*command[:-1], out, "--first-seed", "7", check=False)
     assert other.returncode == 2
     assert "first_seed" in other.stderr
@@ -191,6 +191,11 @@ def test_eval_writes_rows_results_and_a_report(trained, tmp_path):
         ),
         # Looks back over five observations: every step is shown to it.
         ("vqbet", {}),
+        # Looks back over two and plans eight steps: frames are rendered where a plan looks at them.
+        (
+            "diffusion",
+            {"down_dims": "[16, 32]", "n_groups": 4, "noise_scheduler_type": "DDIM", "num_inference_steps": 2},
+        ),
     ],
 )
 def test_other_peoples_policies_train_from_decoded_frames_and_are_evaluated(
@@ -203,7 +208,7 @@ def test_other_peoples_policies_train_from_decoded_frames_and_are_evaluated(
         f"--policy.type={kind}", "--policy.device=cpu", "--policy.push_to_hub=false",
         "--policy.pretrained_backbone_weights=null", f"--output_dir={out}", "--batch_size=2", "--steps=1",
         *(f"--{name}={value}" for name, value in flags.items()),
-        *(["--policy.crop_shape=[40, 40]"] if kind == "vqbet" else []),
+        *(["--policy.crop_shape=[40, 40]"] if kind != "act" else []),
     )  # fmt: skip
     dap(
         "eval", "--policy", f"{kind}={out}", "--task", TASK, "--shift", "distractors", "--severity", "2", "--episodes",
@@ -211,3 +216,22 @@ def test_other_peoples_policies_train_from_decoded_frames_and_are_evaluated(
     )  # fmt: skip
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert {cell["shift"]: cell["n"] for cell in results["cells"]} == {"none": 2, "distractors": 2, "blind": 2}
+
+
+def test_two_processes_learn_as_one_with_the_doubled_batch(dataset, frames, tmp_path):
+    """`accelerate launch` on two CPU processes: other noise, the same frames a step, the same loss curve."""
+    flags = {"steps": 60, "save_freq": 60, "log_freq": 15, "policy.hidden_dim": 64}
+    one, two = tmp_path / "one", tmp_path / "two"
+    dap("train", "--frames-dir", frames, *train_flags(dataset, one, "two_way", batch_size=32, **flags))
+    run(
+        "accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+        "--dynamo_backend=no", "-m", "lerobot_policy_dap.cli", "train", "--frames-dir", frames,
+        *train_flags(dataset, two, "two_way", batch_size=16, **flags),
+    )  # fmt: skip
+    curves = [
+        np.array([json.loads(line)["loss"] for line in (out / "train_log.jsonl").read_text().splitlines()])
+        for out in (one, two)
+    ]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=0.12)
+    assert not np.allclose(curves[1], curves[0], rtol=1e-4)  # the two draw their own noise
+    assert curves[0][-1] < 0.95 * curves[0][0]

@@ -89,7 +89,7 @@ def test_demo(tmp_path, chromium):
     rng = random.Random()
     killed(command, (out / "data").exists, rng.uniform(0, 3))
     killed(command, (out / "train" / "two_way" / "train_log.jsonl").exists, rng.uniform(0, 3), signal.SIGINT)
-    killed(command, lambda: len(list(out.glob("eval/units/*.json"))) > 3, rng.uniform(0, 2))
+    killed(command, lambda: len(list(out.glob("eval/rows/*.parquet"))) > 3, rng.uniform(0, 2))
     dap(*command[1:])
     report = (out / "report.html").stat().st_mtime_ns
     again = dap(*command[1:])

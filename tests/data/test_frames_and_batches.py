@@ -1,6 +1,7 @@
 """The frame store and the batches made from it are LeRobot's own, only faster."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch.utils.data import default_collate
 
 from lerobot_policy_dap.data import frames as frames_module
-from lerobot_policy_dap.data.batches import BatchOrder, BatchSource
+from lerobot_policy_dap.data.batches import Batches, BatchOrder, BatchSource
 from lerobot_policy_dap.data.frames import FrameStore
 from lerobot_policy_dap.errors import UserError
 
@@ -124,6 +125,17 @@ def test_the_store_takes_the_frames_bytes_and_little_more(root, tmp_path):
     assert sum(p.stat().st_size for p in store.path.iterdir()) < 1.1 * raw
 
 
+def test_processes_share_the_store_and_copy_nothing(root, folder):
+    """The kernel maps the file itself, read-only and shared, into every process that opens the store."""
+    dataset = opened(root)
+    store = FrameStore(dataset, CAMERAS, folder)
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    for camera in CAMERAS:
+        store.gather(camera, np.array([0, 5]))
+        kinds = {line.split()[1] for line in maps if line.endswith(str(store.path / f"{camera}.u8"))}
+        assert kinds == {"r--s"}
+
+
 def test_a_missing_camera_is_named(root, folder):
     with pytest.raises(UserError, match=r"no camera 'top'; it has: observation\.images\.left"):
         FrameStore(opened(root), ["top"], folder)
@@ -168,3 +180,25 @@ def test_processes_share_the_batches_of_one_with_the_larger_batch(processes):
         shared = list(itertools.chain(*(part[step] for part in several)))
         assert set(shared) == set(whole)
         assert all(part[step] for part in several)
+
+
+@pytest.mark.parametrize(
+    "transforms", [None, lambda frames: frames + torch.randint(0, 3, (1,), dtype=torch.uint8)]
+)
+def test_batches_made_ahead_are_those_made_when_asked_for(root, folder, transforms):
+    """And what draws from torch's generator draws at its own step, not a step early."""
+    dataset = opened(root)
+    source = BatchSource(dataset, FrameStore(dataset, CAMERAS, folder), CAMERAS, {"action": [0, 1]}, transforms)
+    order = BatchOrder(EpisodeAwareSampler([0], [21], shuffle=True, seed=3), 4, 1, 0)
+    again = BatchOrder(EpisodeAwareSampler([0], [21], shuffle=True, seed=3), 4, 1, 0)
+    ahead = Batches(source, order)
+    try:
+        for step in range(12):
+            torch.manual_seed(step)
+            one, after = ahead.next(), torch.rand(1)
+            torch.manual_seed(step)
+            two, same = source.batch(again.next()), torch.rand(1)
+            assert all(torch.equal(one[key], two[key]) for key in two if key != "task")
+            assert after == same
+    finally:
+        ahead.close()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from gaussians import gaussian_flow, gaussian_velocity, still
+from gaussians import Known, gaussian_flow, gaussian_velocity, still
 
 from lerobot_policy_dap.flow import Coupling, sample
 from lerobot_policy_dap.nets import VelocityMLP
@@ -53,12 +53,8 @@ def test_two_way_is_the_recursion_of_the_method_page():
     context = torch.zeros(1, 1)
     a, s = torch.tensor([[[1.0]]]), torch.tensor([[2.0]])
 
-    def policy(x_t, t, context, feedback=None, present=None):
-        seen = 10.0 if feedback is None else feedback.reshape(-1, 1, 1)
-        return x_t + seen
-
-    def dynamics(x_t, t, context, feedback=None, present=None):
-        return x_t - feedback.reshape(-1, 1)
+    policy = Known(lambda x_t, t, seen: x_t + (10.0 if seen is None else seen.reshape(-1, 1, 1)))
+    dynamics = Known(lambda x_t, t, seen: x_t - seen.reshape(-1, 1))
 
     # t = 1:    v = 1 + 10 = 11, â = 1 - 11 = -10, u = 2 + 10 = 12, ŝ = 2 - 12 = -10, a = 1 - 5.5, s = 2 - 6
     # t = 0.5:  v = -4.5 - 10 = -14.5, â = -4.5 + 7.25 = 2.75, u = -4 - 2.75 = -6.75, a = -4.5 + 7.25, s = -4 + 3.375
@@ -73,6 +69,7 @@ def models(seed=0):
     dynamics = VelocityMLP((S,), context_dim=D, feedback_dim=H * A, hidden=16, depth=2)
     for model in (policy, dynamics):  # an untrained model answers zero
         torch.nn.init.normal_(model.out.weight, std=0.5)
+        torch.nn.init.normal_(model.embed.weight, std=0.3)  # feedback has no weight yet
     return policy, dynamics
 
 
@@ -106,9 +103,9 @@ def test_rows_of_a_batch_do_not_see_each_other(coupling):
 def test_the_first_step_sees_the_null_token_and_later_ones_the_feedback():
     seen = []
 
-    def policy(x_t, t, context, feedback=None, present=None):
+    def policy(x_t, t, feedback):
         seen.append(feedback is None)
         return torch.zeros_like(x_t)
 
-    sample(policy, still, Coupling.TWO_WAY, *noises(), steps=4)
+    sample(Known(policy), still, Coupling.TWO_WAY, *noises(), steps=4)
     assert seen == [True, False, False, False]

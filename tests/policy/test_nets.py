@@ -3,34 +3,44 @@
 import pytest
 import torch
 
-from lerobot_policy_dap.nets.statistics import RunningStandardize, effective_rank
-from lerobot_policy_dap.nets.velocity import TimeEmbedding, VelocityMLP
+from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
+from lerobot_policy_dap.nets.augment import random_shift
+from lerobot_policy_dap.nets.statistics import Standardize, effective_rank
+from lerobot_policy_dap.nets.velocity import TimeEmbedding
 
 
-def test_statistics_follow_the_data_and_standardise_it():
+def test_a_training_batch_is_standardised_by_itself():
     torch.manual_seed(0)
-    standardize = RunningStandardize(3)
+    standardize = Standardize(3)
     mean, std = torch.tensor([1.0, -5.0, 0.0]), torch.tensor([0.01, 3.0, 100.0])
+    for scale in (*[1.0] * 300, 7.0):  # a sudden growth does not show in its own batch
+        out = standardize(scale * (mean + std * torch.randn(64, 3)))
+        torch.testing.assert_close(out.mean(dim=0), torch.zeros(3), atol=1e-3, rtol=0)
+        torch.testing.assert_close(out.std(dim=0), torch.ones(3), atol=0.02, rtol=0)
+
+
+def test_running_statistics_follow_the_data():
+    torch.manual_seed(0)
+    standardize = Standardize(2)
     for _ in range(300):
-        standardize.observe(mean + std * torch.randn(64, 3))
-    out = standardize(mean + std * torch.randn(5000, 3))
-    torch.testing.assert_close(out.mean(dim=0), torch.zeros(3), atol=0.2, rtol=0)
-    torch.testing.assert_close(out.std(dim=0), torch.ones(3), atol=0.15, rtol=0)
+        standardize(torch.tensor([1.0, -5.0]) + torch.tensor([0.1, 3.0]) * torch.randn(64, 2))
+    torch.testing.assert_close(standardize.running_mean, torch.tensor([1.0, -5.0]), atol=0.3, rtol=0)
+    torch.testing.assert_close(standardize.running_var.sqrt(), torch.tensor([0.1, 3.0]), atol=0.2, rtol=0)
 
 
 def test_a_dead_dimension_stays_at_zero_and_an_outlier_is_drawn_in():
-    standardize = RunningStandardize(2)
-    for _ in range(50):
-        standardize.observe(torch.stack([torch.full((8,), 4.0), torch.randn(8)], dim=1))
-    out = standardize(torch.tensor([[4.0, 1e6]]))
-    assert out[0, 0].abs() < 1e-2
+    standardize = Standardize(2)
+    for _ in range(200):
+        standardize(torch.stack([torch.full((8,), 4.0), torch.randn(8)], dim=1))
+    out = standardize.eval()(torch.tensor([[4.0, 1e6]]))
+    assert out[0, 0].abs() < 0.1
     assert out[0, 1] == standardize.clip
 
 
 def test_one_row_says_nothing_of_spread():
-    standardize = RunningStandardize(2)
-    standardize.observe(torch.ones(1, 2))
-    assert int(standardize.batches) == 0
+    standardize = Standardize(2)
+    standardize(torch.ones(1, 2))
+    assert int(standardize.num_batches_tracked) == 0
 
 
 @pytest.mark.parametrize("rank", [1, 3, 10])
@@ -46,21 +56,91 @@ def test_effective_rank_of_a_collapsed_latent_is_zero():
     assert effective_rank(torch.ones(10, 4)) == 0
 
 
+@pytest.mark.parametrize("pixels", [8, 12])
+def test_a_shift_moves_whole_images_by_whole_pixels_and_repeats_their_edge(pixels):
+    """Against the definition: cut a window out of the image with its edge repeated."""
+    torch.manual_seed(0)
+    image = torch.rand(40, 3, pixels, pixels)
+    out = random_shift(image, size=8, reach=2)
+    resized = torch.nn.functional.interpolate(image, size=(8, 8), mode="area")
+    padded = torch.nn.functional.pad(resized, (2, 2, 2, 2), mode="replicate")
+    windows = [padded[:, :, top : top + 8, left : left + 8] for top in range(5) for left in range(5)]
+    equal = torch.stack([(window == out).flatten(1).all(dim=1) for window in windows])  # [25, 40]
+    assert equal.any(dim=0).all()
+    assert equal.any(dim=1).sum() > 15  # 40 draws of 25 windows
+
+
 def test_times_are_told_apart():
     embedded = TimeEmbedding(64)(torch.linspace(0, 1, 11))
     distance = torch.cdist(embedded, embedded) + 10 * torch.eye(11)
     assert distance.min() > 0.5
 
 
-def test_an_untrained_velocity_is_zero_and_a_missing_feedback_is_the_null_token():
-    model = VelocityMLP((2, 3), context_dim=4, feedback_dim=5, hidden=8, depth=1)
-    x, t, context, feedback = torch.randn(6, 2, 3), torch.rand(6), torch.randn(6, 4), torch.randn(6, 5)
-    assert torch.equal(model(x, t, context, feedback), torch.zeros(6, 2, 3))
-    torch.nn.init.normal_(model.out.weight)
-    torch.nn.init.normal_(model.null)
-    none = model(x, t, context)
-    torch.testing.assert_close(model(x, t, context, feedback, torch.zeros(6, dtype=torch.bool)), none)
+def mlp():
+    return VelocityMLP((2, 3), context_dim=4, feedback_dim=5, hidden=8, depth=1)
+
+
+def transformer():
+    return VelocityTransformer((2, 3), context_dim=4, feedback_shape=(5,), hidden=16, depth=1, heads=2)
+
+
+VELOCITIES = pytest.mark.parametrize("make", [mlp, transformer])
+
+
+def drawn(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x, t, context, feedback = (torch.randn(6, *shape, generator=g) for shape in ((2, 3), (), (4,), (5,)))
+    return x, t.sigmoid(), context, feedback
+
+
+@VELOCITIES
+def test_an_untrained_velocity_is_that_of_standard_normal_data(make):
+    """Checked against the covariances themselves: E[ε - x | x_t] = Cov(ε - x, x_t) / Var(x_t) · x_t."""
+    model = make()
+    x, t, context, feedback = drawn()
+    slope = (t - (1 - t)) / (t**2 + (1 - t) ** 2)
+    expected = slope.reshape(-1, 1, 1) * x
+    torch.testing.assert_close(model(x, t, model.condition(t, context), feedback), expected)
+
+
+@VELOCITIES
+def test_a_missing_feedback_is_the_null_token(make):
+    model = make()
+    x, t, context, feedback = drawn()
+    z = model.condition(t, context)
+    for weight in (model.out.weight, model.embed.weight, model.null):
+        torch.nn.init.normal_(weight)
+    none = model(x, t, z)
+    torch.testing.assert_close(model(x, t, z, feedback, torch.zeros(6, dtype=torch.bool)), none)
     some = torch.tensor([True, False] * 3)
-    mixed = model(x, t, context, feedback, some)
+    mixed = model(x, t, z, feedback, some)
     torch.testing.assert_close(mixed[~some], none[~some])
-    torch.testing.assert_close(mixed[some], model(x, t, context, feedback)[some])
+    torch.testing.assert_close(mixed[some], model(x, t, z, feedback)[some])
+    assert not torch.allclose(mixed[some], none[some])
+
+
+@VELOCITIES
+def test_conditions_of_all_steps_at_once_are_those_of_each(make):
+    model = make()
+    x, _, context, feedback = drawn()
+    torch.nn.init.normal_(model.out.weight)
+    times = torch.tensor([[1.0], [0.5], [0.1]])
+    together = model.condition(times, context)
+    for k, t in enumerate(times.flatten().tolist()):
+        one = torch.full((6,), t)
+        alone = model(x, one, model.condition(one, context), feedback)
+        torch.testing.assert_close(model(x, t, together[k], feedback), alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_residual_encoder_sees_where_things_are():
+    """Moving a bright square changes the encoding more than the light of the whole image does not move it."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder(["a"], size=64, width=8, dim=16, kind="residual").eval()
+    images = torch.zeros(3, 3, 64, 64)
+    images[0, :, 8:16, 8:16] = 1
+    images[1, :, 40:48, 40:48] = 1
+    images[2, :, 8:16, 8:16] = 1
+    z = encoder({"a": images})
+    assert z.shape == (3, 16)
+    torch.testing.assert_close(z[0], z[2])
+    assert not torch.allclose(z[0], z[1], atol=1e-3)

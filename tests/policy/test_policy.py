@@ -31,8 +31,9 @@ def config(cameras=(CAMERA,), state=3, **options):
 def policy(seed=0, **options):
     torch.manual_seed(seed)
     made = DAPPolicy(config(**options))
-    for head in (made.policy.out, made.dynamics.out):  # an untrained velocity is zero
-        torch.nn.init.normal_(head.weight, std=0.3)
+    for model in (made.policy, made.dynamics):  # untrained, it ignores observation and feedback
+        torch.nn.init.normal_(model.out.weight, std=0.3)
+        torch.nn.init.normal_(model.embed.weight, std=0.3)
     return made
 
 
@@ -79,6 +80,29 @@ def test_trains_and_acts_with_any_number_of_cameras_and_without_state(coupling, 
     chunk = made.predict_action_chunk(now(batch(made)))
     assert chunk.shape == (5, 6, 2)
     assert chunk.isfinite().all()
+
+
+@pytest.mark.parametrize("coupling", ["none", "two_way"])
+def test_the_base_presets_networks_train_act_and_load(coupling, tmp_path):
+    sizes = {"encoder_width": 8, "hidden_dim": 64, "dynamics_hidden_dim": 64, "depth": 2, "latent_dim": 16}
+    made = policy(coupling=coupling, preset="base", encoder="residual", velocity="transformer", **sizes).train()
+    loss, _ = made(batch(made))
+    loss.backward()
+    assert all(block.qkv.weight.grad is not None for block in made.policy.blocks)
+    made.save_pretrained(tmp_path)
+    again = DAPPolicy.from_pretrained(tmp_path)
+    seen = now(batch(made))
+    made.reset()
+    chunk = made.predict_action_chunk(seen)
+    assert chunk.shape == (5, 6, 2)
+    assert torch.equal(chunk, again.predict_action_chunk(seen))
+
+
+def test_a_preset_gives_the_sizes_that_are_not_given():
+    base = DAPConfig(preset="base")
+    assert (base.encoder, base.velocity, base.latent_dim, base.depth) == ("residual", "transformer", 512, 6)
+    assert DAPConfig(preset="base", hidden_dim=128).hidden_dim == 128
+    assert DAPConfig().encoder == "plain"
 
 
 @pytest.mark.parametrize("coupling", ["none", "two_way"])
@@ -184,7 +208,7 @@ def test_saved_and_loaded_it_acts_the_same(tmp_path):
     assert torch.equal(made.predict_action_chunk(seen), again.predict_action_chunk(seen))
 
 
-@pytest.mark.parametrize("lost", ["dynamics.out.weight", "target_encoder.join.bias", "standardize.mean"])
+@pytest.mark.parametrize("lost", ["dynamics.out.weight", "target_encoder.join.bias", "standardize.running_mean"])
 def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path, lost):
     from safetensors.torch import load_file, save_file
 
@@ -215,6 +239,10 @@ def test_the_configuration_survives_its_file(tmp_path):
     ("options", "word"),
     [
         ({"coupling": "three_way"}, "two_way"),
+        ({"preset": "huge"}, "small, base"),
+        ({"encoder": "vit"}, "plain, residual"),
+        ({"velocity": "transformer", "hidden_dim": 100}, "multiple of 64"),
+        ({"encoder": "residual", "encoder_width": 12}, "multiple of 8"),
         ({"n_obs_steps": 2}, "n_obs_steps"),
         ({"n_action_steps": 9}, "n_action_steps"),
         ({"image_size": 8}, "image_size"),

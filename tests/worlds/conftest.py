@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 import lerobot_policy_dap
 from lerobot_policy_dap.worlds import rendering  # first: it chooses the backend before MuJoCo is imported
 from lerobot_policy_dap.worlds.rendering import RenderSettings, VisualGeom
+from lerobot_policy_dap.worlds.shifts import Scene
 from lerobot_policy_dap.worlds.world import World, _renderer
 
 ROOM_ALONE = f"""
@@ -33,11 +34,13 @@ def world(shared_world: World) -> Iterator[World]:
     shared_world.set_shift("none", 0)
 
 
-def geoms_seen(world: World, extra: tuple[VisualGeom, ...] = (), size: int = 84) -> NDArray[np.int64]:
+def geoms_seen(
+    world: World, extra: tuple[VisualGeom, ...] = (), size: int = 84, scale: float = 1.0
+) -> NDArray[np.int64]:
     """What each pixel of corner2 shows, [size, size]: a geom id, -1 for anything else, -2 - k for extra geom k."""
     import mujoco
 
-    renderer = _renderer(world.task, 0)
+    renderer = _renderer(world.task, 0, scale)
     scene, add = renderer._scene, renderer._add
     flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
 
@@ -62,3 +65,19 @@ def geoms_seen(world: World, extra: tuple[VisualGeom, ...] = (), size: int = 84)
         elif geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
             ids[geom.segid] = geom.objid
     return ids[colours.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16]) - 1]
+
+
+@pytest.fixture(scope="module")
+def scene(shared_world: World) -> Scene:
+    """drawer-open's first, as a factor reads it."""
+    shared_world.set_shift("none", 0)
+    shared_world.reset(0)
+    start, thing = shared_world.observation39[:3], shared_world.observation39[4:7]
+    return shared_world._painter.scene([start, thing, shared_world._env._target_pos])
+
+
+def frame(world: World, shift: str, severity: int, seed: int = 0, size: int = 84) -> NDArray[np.uint8]:
+    """The first frame of an episode."""
+    world.set_shift(shift, severity)
+    world.reset(seed)
+    return world.render(settings=RenderSettings(size, size))

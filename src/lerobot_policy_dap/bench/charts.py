@@ -7,12 +7,27 @@ from dataclasses import dataclass
 
 from . import words
 from .episodes import BLIND, CLEAN
-from .records import Cell
+from .records import Cell, Mean
+from .statistics import Interval
 
 WIDTH, HEIGHT = 300, 208
 LEFT, RIGHT, TOP, BOTTOM = 34, 292, 14, 162
 DODGE = 16
 """Greatest horizontal shift between policies, so that equal rates stay visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A rate in [0, 1] to be drawn, with its interval and its text."""
+
+    policy: str
+    shift: str
+    severity: int
+    rate: float
+    low: float
+    high: float
+    at_floor: bool
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +76,7 @@ def height_of(rate: float) -> float:
 
 
 def severity_panels(
-    cells: Sequence[Cell],
+    spots: Sequence[Spot],
     policies: Sequence[str],
     magnitudes: dict[str, dict[int, str]],
     quantities: dict[str, str],
@@ -69,46 +84,64 @@ def severity_panels(
     """One panel for every shift among the cells of one task.
 
     Args:
-        cells: of one task, in the order of the report.
+        spots: of one task, or of all together, in the order of the report.
         policies: all policies, in the order of their colours.
         magnitudes: for a shift and a severity, the physical magnitude in words; may lack any.
         quantities: for a shift, what its magnitude measures; may lack any.
     """
-    shifts = list(dict.fromkeys(cell["shift"] for cell in cells if cell["shift"] not in (CLEAN, BLIND)))
+    shifts = list(dict.fromkeys(spot.shift for spot in spots if spot.shift not in (CLEAN, BLIND)))
     # One axis for all panels, so that slopes can be compared across them.
-    last = max((cell["severity"] for cell in cells), default=1)
+    last = max((spot.severity for spot in spots), default=1)
     panels = []
     for shift in shifts:
-        shown = [cell for cell in cells if cell["shift"] in (CLEAN, shift)]
-        severities = sorted({cell["severity"] for cell in shown})
+        shown = [spot for spot in spots if spot.shift in (CLEAN, shift)]
+        severities = sorted({spot.severity for spot in shown})
         ticks = [
             Tick(_across(s, last), "clean" if s == 0 else str(s), magnitudes.get(shift, {}).get(s, ""))
             for s in severities
         ]
         curves = []
         for index, policy in enumerate(policies):
-            mine = sorted((cell for cell in shown if cell["policy"] == policy), key=lambda cell: cell["severity"])
-            blind = [cell["rate"] for cell in cells if cell["policy"] == policy and cell["shift"] == BLIND]
+            mine = sorted((spot for spot in shown if spot.policy == policy), key=lambda spot: spot.severity)
+            blind = [spot.rate for spot in spots if spot.policy == policy and spot.shift == BLIND]
             if mine:
                 step = min(5.0, DODGE / max(len(policies) - 1, 1))
                 dodge = (index - (len(policies) - 1) / 2) * step
                 curves.append(_curve(index, mine, blind, dodge, last))
-        panels.append(Panel(shift, shift.replace("_", " "), quantities.get(shift, ""), curves, ticks))
+        panels.append(Panel(shift, words.factor(shift), quantities.get(shift, ""), curves, ticks))
     return panels
 
 
-def _curve(index: int, cells: Sequence[Cell], blind: Sequence[float], dodge: float, last: int) -> Curve:
+def spot_of_cell(cell: Cell) -> Spot:
+    """A cell; with several training seeds, its band holds their luck."""
+    low = cell["low"] if cell["luck_low"] is None else cell["luck_low"]
+    high = cell["high"] if cell["luck_high"] is None else cell["luck_high"]
+    where = words.condition(cell["shift"], cell["severity"])
+    label = f"{cell['policy']}, {where}: {words.rate(Interval(cell['rate'], low, high))}"
+    label += f", {cell['successes']} of {cell['n']}"
+    label += ", at the blind floor" if cell["at_floor"] else ""
+    key = cell["policy"], cell["shift"], cell["severity"]
+    return Spot(*key, cell["rate"], low, high, bool(cell["at_floor"]), label)
+
+
+def spot_of_mean(mean: Mean) -> Spot:
+    """A mean over all tasks under one condition."""
+    severity = mean["severity"] or 0
+    where = words.condition(mean["shift"], severity)
+    interval = Interval(mean["estimate"], mean["low"], mean["high"])
+    label = f"{mean['policy']}, {where}, all tasks: {words.rate(interval)}"
+    key = mean["policy"], mean["shift"], severity
+    return Spot(*key, mean["estimate"], mean["low"], mean["high"], False, label)
+
+
+def _curve(index: int, spots: Sequence[Spot], blind: Sequence[float], dodge: float, last: int) -> Curve:
     points = []
     upper, lower = [], []
-    for cell in cells:
-        x = round(_across(cell["severity"], last) + dodge, 2)
-        where = words.condition(cell["shift"], cell["severity"])
-        label = f"{cell['policy']}, {where}: {words.rate_of(cell)}, {cell['successes']} of {cell['n']}"
-        if cell["at_floor"]:
-            label += ", at the blind floor"
-        points.append(Point(x, height_of(cell["rate"]), not cell["at_floor"], label))
-        upper.append(f"{x},{height_of(cell['high'])}")
-        lower.append(f"{x},{height_of(cell['low'])}")
+    for spot in spots:
+        x = round(_across(spot.severity, last) + dodge, 2)
+        points.append(Point(x, height_of(spot.rate), not spot.at_floor, spot.label))
+        upper.append(f"{x},{height_of(spot.high)}")
+        lower.append(f"{x},{height_of(spot.low)}")
     floor = height_of(blind[0]) if blind else None
     return Curve(index, points, " ".join([*upper, *reversed(lower)]), floor)
 

@@ -15,8 +15,10 @@ from ..worlds.shifts import CLEAN as CLEAN
 
 BLIND = "blind"
 """The same policy with its images zeroed: the floor."""
+EXPERT = "expert"
+"""The name of the scripted expert among the policies."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA_KEY = b"lerobot_policy_dap.episodes"
 
 
@@ -34,9 +36,10 @@ class Episode:
         steps: environment steps taken; the step limit when the episode failed by time.
         episode_return: sum of the rewards.
         plan_ms: median milliseconds for one planned chunk, per episode of the batch; NaN when not measured.
-        checkpoint: SHA-256 of `model.safetensors`, hexadecimal.
+        checkpoint: SHA-256 of `model.safetensors`, hexadecimal; "expert" for the scripted expert.
         versions: one string that names the software which decides the outcome, such as
             "lerobot 0.6.1, mujoco 3.8.1". Dynamics differ between versions, so results may not mix them.
+        training_seed: tells apart checkpoints of one policy that were trained alike from different seeds.
 
     Raises:
         ValueError: severity and shift contradict each other, or a count is negative.
@@ -53,6 +56,7 @@ class Episode:
     plan_ms: float
     checkpoint: str
     versions: str
+    training_seed: int = 0
 
     def __post_init__(self) -> None:
         if (self.severity == 0) != (self.shift in (CLEAN, BLIND)):
@@ -74,9 +78,12 @@ _SCHEMA = pa.schema(
         pa.field("plan_ms", pa.float64(), nullable=False),
         pa.field("checkpoint", pa.string(), nullable=False),
         pa.field("versions", pa.string(), nullable=False),
+        pa.field("training_seed", pa.int64(), nullable=False),
     ],
     metadata={_SCHEMA_KEY: str(SCHEMA_VERSION).encode()},
 )
+_SCHEMA_1 = _SCHEMA.remove(_SCHEMA.get_field_index("training_seed"))
+"""Tables of the first version know one checkpoint a policy."""
 # One order for the dataclass and the table: rows are built and read by position.
 assert [field.name for field in fields(Episode)] == _SCHEMA.names
 
@@ -96,7 +103,8 @@ def read_episodes(path: Path) -> list[Episode]:
         UserError: the file is missing, truncated, of another program, or of another schema version.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (pa.ArrowException, OSError) as error:
@@ -104,12 +112,13 @@ def read_episodes(path: Path) -> list[Episode]:
     version = (table.schema.metadata or {}).get(_SCHEMA_KEY)
     if version is None:
         raise UserError(f"{path} is Parquet, but not an episode table of this program")
-    if version != str(SCHEMA_VERSION).encode():
+    schema = {b"1": _SCHEMA_1, str(SCHEMA_VERSION).encode(): _SCHEMA}.get(version)
+    if schema is None:
         raise UserError(
             f"{path} has episode schema {version.decode(errors='replace')}, and this version reads "
-            f"{SCHEMA_VERSION}; evaluate again to make a new one"
+            f"1 to {SCHEMA_VERSION}; evaluate again to make a new one"
         )
-    if not table.schema.equals(_SCHEMA, check_metadata=False):
+    if not table.schema.equals(schema, check_metadata=False):
         raise UserError(f"{path} lacks columns of an episode table; evaluate again to make a new one")
     try:
         return [Episode(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]

@@ -1,33 +1,26 @@
-"""What the results say in a few sentences, and what they cannot say."""
+"""What the results say in a few sentences."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterable
-from itertools import pairwise
-from typing import Any
 
 from . import words
-from .comparisons import SIGNIFICANCE
-from .episodes import BLIND, CLEAN
-from .records import Cell, Overall, Results
+from .caveats import trained_once
+from .episodes import BLIND, CLEAN, EXPERT
+from .means import ALL
+from .records import Cell, Mean, Results
 from .statistics import Interval
-
-ONE_TRAINING_SEED = (
-    "Each method was trained once, from one training seed. Intervals and p values here are over episodes and do "
-    "not include the luck of training, so a difference belongs to these checkpoints and not to the methods."
-)
 
 
 def summary(results: Results) -> list[str]:
     """Sentences for a reader in a hurry: what was measured, the headline numbers, what is established."""
-    sentences = [_measured(results)]
     tasks = _distinct(cell["task"] for cell in results["cells"])
-    for task in tasks:
-        sentences += _headlines(results, task, f" on {task}" if len(tasks) > 1 else "")
+    scope = tasks[0] if len(tasks) == 1 else ALL
+    sentences = [_measured(results), *_headlines(results, scope), *_weaknesses(results, scope)]
+    sentences += _gains(results, scope)
     if results["differences"]:
         sentences.append(_established(results))
+    sentences += _expert(results, scope)
     shifted = [cell for cell in results["cells"] if _is_shifted(cell)]
     floored = sum(cell["at_floor"] is True for cell in shifted)
     if floored:
@@ -36,105 +29,101 @@ def summary(results: Results) -> list[str]:
             f"{'does' if floored == 1 else 'do'} not rise above the policy's own blind floor, its success with "
             f"zeroed images, and {'says' if floored == 1 else 'say'} nothing of robustness."
         )
-    if _training_seeds(results)[1] == []:
+    single, several = trained_once(results)
+    if single and not several:
         sentences.append("One training seed for each method: the numbers belong to these checkpoints alone.")
     return sentences
 
 
-def caveats(results: Results) -> list[str]:
-    """What a careful reader has to know before quoting a number."""
-    found: list[str] = []
-    single, several = _training_seeds(results)
-    if not several:
-        found.append(ONE_TRAINING_SEED)
-    elif single:
-        found.append(
-            f"{words.listed(single)} {'was' if len(single) == 1 else 'were'} trained from one training seed: "
-            "what is said of it belongs to that checkpoint and not to the method."
-        )
-    else:
-        found.append(
-            "Each comparison is between two checkpoints. To compare methods, look at all their training seeds."
-        )
-    found += _floor_caveats(results["cells"])
-    found += _multiplicity_caveats(results)
-    conditions = defaultdict(set)
-    for cell in filter(_is_shifted, results["cells"]):
-        conditions[cell["policy"]].add((cell["task"], cell["shift"], cell["severity"]))
-    if any(mine != other for mine, other in pairwise(conditions.values())):
-        found.append(
-            "The policies were not all run under the same shifts: their mean rates cannot be compared. Differences "
-            "are on the conditions that both have."
-        )
-    if any(entry["kind"] == "drop" for entry in results["overall"]):
-        found.append(
-            "A mean over shifted cells weighs every cell the same; another choice of shifts or severities would "
-            "give another mean. Its interval resamples seeds, since the cells of one seed are not independent."
-        )
-    return found
-
-
 def _measured(results: Results) -> str:
-    cells = results["cells"]
+    cells = [cell for cell in results["cells"] if cell["policy"] != EXPERT] or results["cells"]
     policies = _distinct(cell["policy"] for cell in cells)
     tasks = _distinct(cell["task"] for cell in cells)
     subject = (
         f"The policy {policies[0]} was" if len(policies) == 1 else f"The policies {words.listed(policies)} were"
     )
     same = "" if len(policies) == 1 else "the same "
-    sentence = f"{subject} run from {same}seeded initial states of {words.listed(tasks)}"
+    where = words.listed(tasks) if len(tasks) < 6 else words.counted(len(tasks), "task")
+    sentence = f"{subject} run from {same}seeded initial states of {where}"
     clean = [cell["n"] for cell in cells if cell["shift"] == CLEAN]
     shifted = [cell for cell in cells if _is_shifted(cell)]
     parts = [f"{_span(clean)} clean episodes"] if clean else []
     if shifted:
+        physical = {str(s["name"]) for s in results["meta"].get("shifts") or [] if s.get("physical")}
+        factors = {cell["shift"] for cell in shifted}
+        kinds = [
+            words.counted(len(names), f"{kind} factor")
+            for kind, names in (("visual", factors - physical), ("physical", factors & physical))
+            if names
+        ]
         conditions = len({(cell["shift"], cell["severity"]) for cell in shifted})
-        factors = len({cell["shift"] for cell in shifted})
         parts.append(
             f"{_span([cell['n'] for cell in shifted])} under each of "
-            f"{words.counted(conditions, 'shifted condition')} ({words.counted(factors, 'visual factor')})"
+            f"{words.counted(conditions, 'shifted condition')} ({words.listed(kinds)})"
         )
     blind = [cell["n"] for cell in cells if cell["shift"] == BLIND]
     if blind:
         parts.append(f"{_span(blind)} with zeroed images as the blind floor")
     each = " for each policy" if len(policies) > 1 else ""
-    return f"{sentence}: {words.listed(parts)}{each}."
+    each += " and task" if each and len(tasks) > 1 else " for each task" if len(tasks) > 1 else ""
+    runs = [cell["training_seeds"] for cell in cells if cell["shift"] == CLEAN]
+    several = f", over {_span(runs)} training seeds" if runs and max(runs) > 1 else ""
+    return f"{sentence}: {words.listed(parts)}{each}{several}."
 
 
-def _headlines(results: Results, task: str, on: str) -> list[str]:
+def _headlines(results: Results, task: str) -> list[str]:
     sentences = []
-    clean = [cell for cell in results["cells"] if cell["task"] == task and cell["shift"] == CLEAN]
-    if clean:
+    if task != ALL:
+        clean = [
+            c for c in results["cells"] if c["task"] == task and c["shift"] == CLEAN and c["policy"] != EXPERT
+        ]
         rates = [f"{cell['policy']} {words.rate_of(cell)}" for cell in clean]
-        sentences.append(f"Clean success{on}: {words.listed(rates)}.")
-    overall = {
-        kind: [entry for entry in results["overall"] if entry["task"] == task and entry["kind"] == kind]
-        for kind in ("rate", "drop", "difference")
-    }
-    if overall["rate"]:
-        rates = [f"{entry['policy']} {words.rate(_interval(entry))}" for entry in overall["rate"]]
-        cells = _span([entry["cells"] for entry in overall["rate"]])
-        sentences.append(f"Mean success over {cells} shifted conditions{on}: {words.listed(rates)}.")
-    if overall["drop"]:
-        lost = [f"{words.points(_interval(entry))} for {entry['policy']}" for entry in overall["drop"]]
-        sentences.append(f"Paired by seed, clean minus shifted{on} is {words.listed(lost)}.")
-    drops = [drop for drop in results["drops"] if drop["task"] == task]
-    if len(drops) > 1:
-        worst = max(drops, key=lambda drop: drop["drop"])
-        lost_most = words.points(Interval(worst["drop"], worst["low"], worst["high"]))
-        where = words.condition(worst["shift"], worst["severity"])
-        sentences.append(f"The largest single loss{on} is {lost_most} (policy {worst['policy']}, {where}).")
-    differences = overall["difference"]
+    else:
+        rates = [f"{m['policy']} {words.rate(_interval(m))}" for m in _means(results, "rate", task, CLEAN)]
+    if rates:
+        sentences.append(f"Clean success: {words.listed(rates)}.")
+    shifted = _means(results, "rate", task, ALL)
+    if shifted:
+        rates = [f"{entry['policy']} {words.rate(_interval(entry))}" for entry in shifted]
+        cells = _span([entry["cells"] for entry in shifted])
+        sentences.append(f"Mean success over {cells} visually shifted conditions: {words.listed(rates)}.")
+    drops = _means(results, "drop", task, ALL)
+    if drops:
+        lost = [f"{words.points(_interval(entry))} for {entry['policy']}" for entry in drops]
+        sentences.append(f"Paired by seed, clean minus shifted is {words.listed(lost)}.")
+    return sentences
+
+
+def _weaknesses(results: Results, task: str) -> list[str]:
+    """The factor that costs each policy most."""
+    found = []
+    for policy in _distinct(cell["policy"] for cell in results["cells"] if cell["policy"] != EXPERT):
+        drops = [
+            m for m in results["means"]
+            if (m["kind"], m["policy"], m["task"]) == ("drop", policy, task) and m["shift"] != ALL
+        ]  # fmt: skip
+        if len(drops) > 1:
+            worst = max(drops, key=lambda drop: drop["estimate"])
+            kept = "" if worst["established"] else ", which is not established"
+            found.append(f"{policy} under {words.factor(worst['shift'])} ({words.points(_interval(worst))}{kept})")
+    return [f"The factor that costs most, mean of its severities: {words.listed(found)}."] if found else []
+
+
+def _gains(results: Results, task: str) -> list[str]:
+    differences = _means(results, "difference", task, ALL)
+    sentences = []
     if len(differences) > 3:
         established = [entry for entry in differences if entry["established"]]
         sentences.append(
-            f"Of {len(differences)} mean differences between policies over the shifted conditions{on}, "
+            f"Of {len(differences)} mean differences between policies over the shifted conditions, "
             f"{len(established) or 'not one'} {'is' if len(established) < 2 else 'are'} established."
         )
         differences = established[:3]
     for entry in differences:
-        verdict = "established for these checkpoints" if entry["established"] else "not established"
+        checkpoints = " for these checkpoints" if entry["training_seeds"] == 1 else ""
+        verdict = f"established{checkpoints}" if entry["established"] else "not established"
         sentences.append(
-            f"Over the shifted conditions{on}, {entry['policy']} minus {entry['other']} is "
+            f"Over the shifted conditions, {entry['policy']} minus {entry['other']} is "
             f"{words.points(_interval(entry))}: {verdict}."
         )
     return sentences
@@ -147,8 +136,9 @@ def _established(results: Results) -> str:
     if not established:
         # Not "none is": a policy may well be called none.
         return f"Of {single} between policies, not one is established after correction for their number."
+    tasks = len({d["task"] for d in differences}) > 1
     named = [
-        f"{d['a']} minus {d['b']} {words.under(d['shift'], d['severity'])} "
+        f"{d['a']} minus {d['b']} {words.under(d['shift'], d['severity'])}{' of ' + d['task'] if tasks else ''} "
         f"({words.points(Interval(d['difference'], d['low'], d['high']))})"
         for d in established[:3]
     ]
@@ -161,74 +151,34 @@ def _established(results: Results) -> str:
     )
 
 
-def _floor_caveats(cells: list[Cell]) -> list[str]:
-    found = []
-    if all(cell["at_floor"] is None for cell in cells):
-        found.append(
-            "No blind control was run on these seeds: success under shift may owe nothing to the images, and the "
-            "numbers cannot tell."
-        )
-        return found
-    for cell in cells:
-        if cell["shift"] == CLEAN and cell["at_floor"]:
-            found.append(
-                f"{cell['policy']} succeeds on {cell['task']} no more often with clean images than with none: it "
-                "does not use them there, and its shifted cells measure nothing."
-            )
-    found.append(
-        "A cell marked as at the floor does not exceed the policy's blind success on the same seeds beyond the "
-        "95% interval of the paired difference. It must not be read as robustness; a loss that ends there is a "
-        "lower bound."
-    )
-    return found
+def _expert(results: Results, task: str) -> list[str]:
+    """Whether the shifted tasks can be solved at all."""
+    cells = [cell for cell in results["cells"] if cell["policy"] == EXPERT]
+    shifted = [cell for cell in cells if _is_shifted(cell)]
+    if not shifted:
+        return []
+    clean = [cell for cell in cells if cell["shift"] == CLEAN]
+    before = f"{words.percent(sum(c['rate'] for c in clean) / len(clean))} of clean and " if clean else ""
+    worst = min(shifted, key=lambda cell: cell["rate"])
+    where = f" of {worst['task']}" if task == ALL else ""
+    shown = words.percent(sum(cell["rate"] for cell in shifted) / len(shifted))
+    least = f"{words.under(worst['shift'], worst['severity'])}{where} ({words.percent(worst['rate'])})"
+    solves = f"solves {before}{shown} of shifted episodes, and least {least}"
+    return [f"The scripted expert, which sees no images, {solves}."]
 
 
-def _multiplicity_caveats(results: Results) -> list[str]:
-    found = []
-    families = [("losses from clean", len(results["drops"])), ("differences", len(results["differences"]))]
-    sizes = [f"{size} {name}" for name, size in families if size]
-    if sizes:
-        found.append(
-            f"p values are adjusted for their number by Holm's method ({words.listed(sizes)}, each its own "
-            "family); intervals are 95% for one comparison and are not adjusted."
-        )
-    pairs = [difference["n"] for difference in results["differences"] if difference["shift"] != CLEAN]
-    if pairs:
-        # The sign test on k discordant pairs, all one way, has p = 2·0.5^k.
-        least = math.ceil(math.log2(2 * len(results["differences"]) / SIGNIFICANCE))
-        n = max(pairs)
-        if least > n:
-            found.append(
-                f"With {words.counted(n, 'paired episode')} no single cell could establish any difference among "
-                f"{words.counted(len(results['differences']), 'comparison')}, however large."
-            )
-        else:
-            found.append(
-                f"With {words.counted(n, 'paired episode')} the first cell to be established needs at least "
-                f"{least} episodes that only one of the two policies solves, all in its favour "
-                f"({words.percent(least / n)} of them): absence of an established difference is not evidence of "
-                "equality."
-            )
-    return found
-
-
-def _training_seeds(results: Results) -> tuple[list[str], list[str]]:
-    """Methods (type and coupling) with one training seed, and with several; a policy without a record has one."""
-    recorded = {str(policy.get("name")): policy for policy in results["meta"].get("policies") or []}
-    seeds: dict[str, set[Any]] = defaultdict(set)
-    for name in _distinct(cell["policy"] for cell in results["cells"]):
-        policy = recorded.get(name, {})
-        method = " ".join(str(policy[key]) for key in ("type", "coupling") if policy.get(key)) or name
-        seeds[method].add(policy.get("train_seed"))
-    single = [method for method, found in seeds.items() if len(found) == 1]
-    return single, [method for method in seeds if method not in single]
+def _means(results: Results, kind: str, task: str, shift: str) -> list[Mean]:
+    return [
+        m for m in results["means"]
+        if (m["kind"], m["task"], m["shift"]) == (kind, task, shift) and m["policy"] != EXPERT
+    ]  # fmt: skip
 
 
 def _is_shifted(cell: Cell) -> bool:
     return cell["shift"] not in (CLEAN, BLIND)
 
 
-def _interval(entry: Overall) -> Interval:
+def _interval(entry: Mean) -> Interval:
     return Interval(entry["estimate"], entry["low"], entry["high"])
 
 

@@ -1,4 +1,4 @@
-"""Episodes by condition and seed: which can be compared with which."""
+"""Episodes by condition, training seed and seed: which can be compared with which."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from . import words
-from .episodes import BLIND, CLEAN, Episode
+from .episodes import BLIND, CLEAN, EXPERT, Episode
 
 Key = tuple[str, str, str, int]
 """Policy, task, shift, severity."""
 
+Block = NDArray[np.bool_]
+"""Success `[training seeds, seeds, keys]`; all of them paired."""
+
 
 class Pairing:
-    """Success of every episode, by condition and seed, in the order of the report."""
+    """Success of every episode, by condition, training seed and seed, in the order of the report."""
 
     def __init__(self, episodes: Iterable[Episode], meta: Mapping[str, Any]) -> None:
-        self.cells: dict[Key, dict[int, Episode]] = {}
-        checkpoints: dict[str, str] = {}
+        self.cells: dict[Key, dict[int, dict[int, Episode]]] = {}
+        checkpoints: dict[tuple[str, str, int], str] = {}
         versions: str | None = None
         for episode in episodes:
             key = (episode.policy, episode.task, episode.shift, episode.severity)
-            cell = self.cells.setdefault(key, {})
-            if episode.seed in cell:
+            run = self.cells.setdefault(key, {}).setdefault(episode.training_seed, {})
+            if episode.seed in run:
                 where = words.under(episode.shift, episode.severity)
                 raise UserError(f"seed {episode.seed} of {episode.policy} {where} occurs twice; keep one of them")
-            cell[episode.seed] = episode
-            if checkpoints.setdefault(episode.policy, episode.checkpoint) != episode.checkpoint:
-                raise UserError(f"policy {episode.policy} names two checkpoints; give each its own name")
+            run[episode.seed] = episode
+            trained = (episode.policy, episode.task, episode.training_seed)
+            if checkpoints.setdefault(trained, episode.checkpoint) != episode.checkpoint:
+                raise UserError(
+                    f"policy {episode.policy} names two checkpoints; give each its own name or training seed"
+                )
             versions = episode.versions if versions is None else versions
             if versions != episode.versions:
                 raise UserError(
@@ -41,12 +47,16 @@ class Pairing:
                 )
         if not self.cells:
             raise UserError("there are no episodes to summarise; run the evaluation first")
+        self.versions = str(versions)
         self.policies = _ordered({key[0] for key in self.cells}, meta.get("policies"))
+        self.learned = [policy for policy in self.policies if policy != EXPERT]
+        self.policies = [*self.learned, *(policy for policy in self.policies if policy == EXPERT)]
         self.tasks = sorted({key[1] for key in self.cells})
-        shifts = _ordered({key[2] for key in self.cells} - {CLEAN, BLIND}, meta.get("shifts"))
-        rank = {shift: i for i, shift in enumerate([CLEAN, *shifts, BLIND])}
+        self.shifts = _ordered({key[2] for key in self.cells} - {CLEAN, BLIND}, meta.get("shifts"))
+        self.physical = {str(s["name"]) for s in meta.get("shifts") or [] if s.get("physical")}
+        self.visual = [shift for shift in self.shifts if shift not in self.physical]
+        rank = {shift: i for i, shift in enumerate([CLEAN, *self.shifts, BLIND])}
         self.conditions = sorted({key[2:] for key in self.cells}, key=lambda c: (rank[c[0]], c[1]))
-        self.shifted = [c for c in self.conditions if c[0] not in (CLEAN, BLIND)]
         self.keys = [
             (policy, task, *c)
             for task in self.tasks
@@ -55,17 +65,51 @@ class Pairing:
             if (policy, task, *c) in self.cells
         ]
         # The one named first is the baseline: differences are later minus earlier.
-        self.pairs = [(a, b) for b, a in combinations(self.policies, 2)]
+        self.pairs = [(a, b) for b, a in combinations(self.learned, 2)]
+        self._runs: dict[Key, dict[int, tuple[NDArray[np.int64], Block]]] = {
+            key: {training: _columns(run) for training, run in sorted(runs.items())}
+            for key, runs in self.cells.items()
+        }
 
-    def has(self, policy: str, task: str, condition: tuple[str, int]) -> bool:
-        return (policy, task, *condition) in self.cells
+    def severities(self, shift: str, task: str, *policies: str) -> list[int]:
+        """The severities of a shift that all the policies were run at."""
+        return [s for name, s in self.conditions if name == shift and all(
+            (policy, task, name, s) in self.cells for policy in policies
+        )]  # fmt: skip
 
-    def common(self, keys: Sequence[Key]) -> NDArray[np.float64]:
-        """Success `[seeds, len(keys)]` on the seeds that all the conditions have; none when one is missing."""
-        members = [self.cells.get(key, {}) for key in keys]
-        seeds = sorted(set(members[0]).intersection(*members)) if members else []
-        table = [[member[seed].success for member in members] for seed in seeds]
-        return np.asarray(table, dtype=np.float64).reshape(len(seeds), len(keys))
+    def training_seeds(self, policy: str) -> list[int]:
+        """The training seeds of a policy, on any task."""
+        return sorted({seed for key, runs in self.cells.items() if key[0] == policy for seed in runs})
+
+    def common(self, keys: Sequence[Key]) -> Block:
+        """Success on the training seeds and seeds that all the conditions have; empty when one is missing.
+
+        Conditions of one policy are matched by training seed. Policies are matched by the order of their training
+        seeds: the first of one beside the first of the other, as many as both have.
+        """
+        by_policy: dict[str, list[int]] = {}
+        for policy in dict.fromkeys(key[0] for key in keys):
+            members = [self._runs.get(key, {}).keys() for key in keys if key[0] == policy]
+            by_policy[policy] = sorted(set(members[0]).intersection(*members))
+        runs = min((len(seeds) for seeds in by_policy.values()), default=0)
+        cells = [[self._runs[key][by_policy[key[0]][run]] for key in keys] for run in range(runs)]
+        first = cells[0][0][0] if cells else np.empty(0, np.int64)
+        if all(np.array_equal(seeds, first) for row in cells for seeds, _ in row):
+            shared = first
+            table = [[success for _, success in row] for row in cells]
+        else:
+            shared = first
+            for row in cells:
+                for seeds, _ in row:
+                    shared = np.intersect1d(shared, seeds, assume_unique=True)
+            table = [[success[np.searchsorted(seeds, shared)] for seeds, success in row] for row in cells]
+        block = np.asarray(table, dtype=bool).reshape(runs, len(keys), len(shared))
+        return block.transpose(0, 2, 1)
+
+
+def _columns(run: Mapping[int, Episode]) -> tuple[NDArray[np.int64], Block]:
+    seeds = sorted(run)
+    return np.asarray(seeds, np.int64), np.asarray([run[seed].success for seed in seeds], dtype=bool)
 
 
 def _ordered(names: set[str], listed: Sequence[Mapping[str, Any]] | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import random
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -16,29 +16,12 @@ from lerobot.policies import make_policy, make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from numpy.typing import NDArray
 
+from ..checkpoints import WEIGHTS_FILE, policy_config
 from ..errors import UserError
 from ..files import RECORDING_FILE, read_json, sha256
 from ..worlds.configuration_env import MetaworldShiftEnvConfig
 from ..worlds.tasks import description
 from ..worlds.world import World, world_versions
-
-WEIGHTS_FILE = "model.safetensors"
-
-
-def checkpoint_folder(path: Path) -> Path:
-    """The folder with `config.json`, given it, a step's folder, or a training run's.
-
-    Raises:
-        UserError: there is none, or it lacks its weights.
-    """
-    for folder in (path, path / "pretrained_model", path / "checkpoints" / "last" / "pretrained_model"):
-        if (folder / "config.json").exists():
-            if not (folder / WEIGHTS_FILE).exists():
-                raise UserError(f"{folder} has no {WEIGHTS_FILE}; the checkpoint is not whole")
-            return folder
-    raise UserError(
-        f"{path} is no checkpoint: there is no config.json in it or in checkpoints/last/pretrained_model"
-    )
 
 
 def recorded_world(folder: Path) -> dict[str, Any] | None:
@@ -63,7 +46,7 @@ def environment_for(folder: Path, task: str, max_steps: int) -> MetaworldShiftEn
         UserError: the data was recorded with other versions of the simulator, or the policy asks for features
             that the environment does not have.
     """
-    config = _config(folder)
+    config = policy_config(folder)
     images = config.image_features
     size = next(iter(images.values())).shape[-1] if images else 84
     cameras = [key.removeprefix(f"{OBS_IMAGES}.") for key in images]
@@ -104,23 +87,22 @@ def _check_features(folder: Path, config: PreTrainedConfig, env: MetaworldShiftE
         raise UserError(f"{folder} gives actions of shape {tuple(action.shape)}; the environment takes {taken}")
 
 
-def _config(folder: Path) -> PreTrainedConfig:
-    logging.getLogger("lerobot.configs.policies").setLevel(logging.ERROR)
-    try:
-        config = PreTrainedConfig.from_pretrained(folder)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{folder}/config.json is no policy configuration ({error})") from error
-    config.pretrained_path = folder
-    return config
+def _calls_a_plan(config: PreTrainedConfig) -> int:
+    """How many calls of `select_action` one computed chunk lasts, for LeRobot's policies that look back."""
+    if config.type == "diffusion":
+        return int(config.n_action_steps)
+    if config.type == "vqbet":
+        return int(config.action_chunk_size)
+    return 1
 
 
 class Planner:
     """Plans actions for a batch of worlds.
 
     A policy that plans whole chunks from one observation sees a frame only when it plans; any other
-    (`n_obs_steps` above 1, temporal ensembling) is shown every step through `select_action`.
+    (`n_obs_steps` above 1, temporal ensembling) is shown every step through `select_action`. Of those, LeRobot's
+    `diffusion` is known to read nothing but the last `n_obs_steps` frames when it plans: in between it is shown
+    old frames, which saves their rendering and changes no action.
 
     Args:
         folder: the checkpoint.
@@ -129,7 +111,7 @@ class Planner:
     """
 
     def __init__(self, folder: Path, env: MetaworldShiftEnvConfig, device: str = "cpu") -> None:
-        config = _config(folder)
+        config = policy_config(folder)
         config.device = device
         self.config = config
         with redirect_stdout(StringIO()):  # LeRobot prints while it loads
@@ -148,33 +130,65 @@ class Planner:
             and hasattr(config, "n_action_steps")
             and getattr(config, "temporal_ensemble_coeff", None) is None
         )
+        self.period = 1 if self.chunked else _calls_a_plan(config)
+        self._calls = 0
+        self._frames: dict[str, NDArray[np.uint8]] = {}
 
-    def reset(self, seed: int) -> None:
-        """Starts a unit of episodes; everything random in the policy follows from `seed`."""
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # other people's policies draw from it
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts the episodes of a unit; everything random in the policy follows from the first seed."""
+        torch.manual_seed(seeds[0])
+        np.random.seed(seeds[0] % 2**32)  # other people's policies draw from these two
+        random.seed(seeds[0])
         self.policy.reset()
+        self._calls = 0
+        self._frames = {}
 
-    def observe(self, worlds: Sequence[World], blind: bool = False) -> dict[str, Any]:
-        """What each world shows now, as LeRobot's batch; `blind` zeroes the images."""
+    @property
+    def plans_next(self) -> bool:
+        """Whether the next call of `plan` computes a chunk, and does not only take the next action of the last."""
+        return self._calls % self.period == 0
+
+    def observe(self, worlds: Sequence[World], running: Sequence[bool], blind: bool = False) -> dict[str, Any]:
+        """What the worlds show now, as LeRobot's batch; `blind` zeroes the images.
+
+        Args:
+            worlds: of one call, each in the same place as in the last if the policy is not `chunked`.
+            running: whose actions are still of interest: only these are rendered.
+        """
         batch: dict[str, Any] = {OBS_STATE: torch.from_numpy(np.stack([w.state for w in worlds]))}
         for camera in self.cameras:
             if blind:
                 frames = torch.zeros(len(worlds), 3, self.size, self.size)
             else:
-                stacked = np.stack([w.render(camera) for w in worlds])
-                frames = torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+                frames = torch.from_numpy(self._look(camera, worlds, running)).permute(0, 3, 1, 2).float() / 255
             batch[f"{OBS_IMAGES}.{camera}"] = frames
         batch["task"] = [description(w.task) for w in worlds]
         return batch
 
+    def _look(self, camera: str, worlds: Sequence[World], running: Sequence[bool]) -> NDArray[np.uint8]:
+        """A frame of each world `[worlds, H, W, 3]`, the last one where no action depends on a new one."""
+        if self.chunked or camera not in self._frames:
+            self._frames[camera] = np.stack([world.render(camera) for world in worlds])
+        elif self._will_be_read():
+            for i, world in enumerate(worlds):
+                if running[i]:
+                    self._frames[camera][i] = world.render(camera)
+        return self._frames[camera]
+
+    def _will_be_read(self) -> bool:
+        """Whether the next plan looks back as far as the frame of this call."""
+        since = self._calls % self.period
+        return since == 0 or self.period - since < self.config.n_obs_steps
+
     @torch.inference_mode()
     def plan(self, observation: dict[str, Any]) -> NDArray[np.float32]:
         """Actions `[worlds, steps, A]` for what `observe` returned."""
+        self._calls += 1
         batch = self.preprocess(observation)
-        if self.chunked:
-            chunk = self.policy.predict_action_chunk(batch)[:, : self.config.n_action_steps]
-        else:
-            chunk = self.policy.select_action(batch).unsqueeze(1)
+        with torch.autocast(torch.device(self.config.device).type, enabled=self.config.use_amp):  # as lerobot-eval
+            if self.chunked:
+                chunk = self.policy.predict_action_chunk(batch)[:, : self.config.n_action_steps]
+            else:
+                chunk = self.policy.select_action(batch).unsqueeze(1)
         actions: NDArray[np.float32] = self.postprocess(chunk).float().cpu().numpy()
         return actions

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Cell(TypedDict):
-    """One policy under one condition. `plan_ms` is None when not measured; for `at_floor` see `summarise`."""
+    """One policy under one condition, all its training seeds together.
+
+    `low` and `high` are Wilson's limits over all `n` episodes: of these checkpoints. `luck_low` and `luck_high` hold
+    the luck of training too, and are None with one training seed. `plan_ms` is None when not measured; for
+    `at_floor` see `summarise`.
+    """
 
     policy: str
     task: str
@@ -19,13 +24,19 @@ class Cell(TypedDict):
     rate: float
     low: float
     high: float
+    training_seeds: int
+    luck_low: float | None
+    luck_high: float | None
     mean_steps: float
     plan_ms: float | None
     at_floor: bool | None
 
 
 class Drop(TypedDict):
-    """What one policy loses under one shift: clean minus shifted, on their common seeds."""
+    """What one policy loses under one shift: clean minus shifted, on their common training seeds and seeds.
+
+    `n` counts pairs. `verdict` is the end of `words`.
+    """
 
     policy: str
     task: str
@@ -37,6 +48,9 @@ class Drop(TypedDict):
     high: float
     p: float
     p_holm: float
+    established: bool
+    verdict: str
+    words: str
 
 
 class Difference(TypedDict):
@@ -63,23 +77,37 @@ class Difference(TypedDict):
     words: str
 
 
-class Overall(TypedDict):
-    """A mean over all shifted cells of a task, each weighing the same, with an interval over seeds.
+class Mean(TypedDict):
+    """A mean over cells, each weighing the same within its task, and over tasks, each weighing the same.
 
-    `kind` "rate": success of `policy`; "drop": clean minus shifted of `policy`; "difference": `policy` minus
-    `other`. `other` and `established` are None for the first two. `n` is the number of seeds in every cell.
+    `kind`:
+        "rate": success of `policy` under shift;
+        "area": the normalised area under its severity curve, see `means.area_weights`;
+        "drop": clean minus shifted of `policy`;
+        "difference": `policy` minus `other`.
+
+    `task` is "" for all tasks, `shift` "" for all visual factors; physical factors stand for themselves alone.
+    `severity` is None for a mean over severities.
+    `n` is the number of initial states in every cell, summed over tasks. `p`, `p_holm` and `established` are None
+    for the first two kinds, `other` for all but the last. The interval is `hierarchy.hierarchical_mean`'s.
     """
 
-    kind: Literal["rate", "drop", "difference"]
+    kind: Literal["rate", "area", "drop", "difference"]
     policy: str
     other: str | None
     task: str
+    shift: str
+    severity: int | None
     cells: int
+    training_seeds: int
     n: int
     estimate: float
     low: float
     high: float
+    p: float | None
+    p_holm: float | None
     established: bool | None
+    verdict: str
     words: str
 
 
@@ -92,5 +120,5 @@ class Results(TypedDict):
     cells: list[Cell]
     drops: list[Drop]
     differences: list[Difference]
-    overall: list[Overall]
+    means: list[Mean]
     caveats: list[str]

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .comparisons import cells_of, differences_of, drops_of, overall_of
+from .caveats import caveats
+from .comparisons import cells_of, differences_of, drops_of
 from .episodes import Episode
-from .findings import caveats, summary
+from .findings import summary
+from .means import means_of
 from .pairing import Pairing
 from .records import SCHEMA_VERSION, Results
 
@@ -18,23 +20,27 @@ from .records import SCHEMA_VERSION, Results
 def summarise(episodes: Iterable[Episode], meta: Mapping[str, Any]) -> Results:
     """All numbers of the report, as JSON without NaN.
 
-    Two members of a pair are compared on the seeds that both have; a condition that has none in common with
-    another is left out of that comparison.
+    Two members of a pair are compared on the training seeds and seeds that both have; a condition that has none in
+    common with another is left out of that comparison. With several training seeds, intervals of differences are
+    those of the hierarchical bootstrap (`hierarchy.hierarchical_mean`) and hold the luck of training.
 
     A cell is `at_floor` when the interval of its paired difference from the policy's own blind episodes
-    (`paired_difference`, common seeds) does not lie above zero: success there may owe nothing to the images, so
-    neither a small drop nor a difference of such cells is a sign of robustness. It is None when the policy has
-    no blind episodes on these seeds, and for the blind cell itself.
+    (common seeds) does not lie above zero: success there may owe nothing to the images, so neither a small drop
+    nor a difference of such cells is a sign of robustness. It is None when the policy has no blind episodes on
+    these seeds, and for the blind cell itself.
 
-    p values are adjusted by Holm within two families: all drops, and all differences. A difference is
-    `established` when its adjusted p is at most 0.05 and its interval excludes zero; an overall difference,
-    when its interval at level 1 - 0.05 / (number of overall differences) excludes zero (Bonferroni).
+    p values are adjusted by Holm within the family of one question: the cells of one policy and task; the cells of
+    one pair of policies and task; and for means, see `means.means_of`. Anything is `established` when its adjusted
+    p is at most 0.05 and its 95% interval excludes zero.
+
+    The policy named "expert" is a control: it is measured like any other, and compared with none.
 
     Args:
-        episodes: of any number of policies and tasks; `policy`, `task`, `shift`, `severity` and `seed` together
-            occur once.
+        episodes: of any number of policies, training seeds and tasks; `policy`, `training_seed`, `task`,
+            `shift`, `severity` and `seed` together occur once.
         meta: passed through. Its "policies" and "shifts" (lists of mappings with a "name") set the order, and
-            the "type", "coupling" and "train_seed" of policies decide the caveat on training seeds.
+            the "type", "coupling" and "train_seed" of policies decide the caveat on training seeds. A shift that is
+            "physical" there is kept out of the means over factors.
 
     Raises:
         UserError: no episodes, a repeated episode, mixed software versions, or one policy name for two
@@ -49,7 +55,7 @@ def summarise(episodes: Iterable[Episode], meta: Mapping[str, Any]) -> Results:
         "cells": cells,
         "drops": drops_of(pairing),
         "differences": differences_of(pairing, cells),
-        "overall": overall_of(pairing),
+        "means": means_of(pairing),
         "caveats": [],
     }
     results["summary"] = summary(results)

@@ -5,12 +5,38 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..worlds.world import World
-from .policies import Planner
+
+
+class Planner(Protocol):
+    """What acts in several worlds at once: a checkpoint (`policies.Planner`) or the scripted expert."""
+
+    hash: str
+    """Of the checkpoint."""
+    chunked: bool
+    """Whether it plans from what it sees at that moment alone, so that finished worlds need not be shown."""
+
+    @property
+    def plans_next(self) -> bool:
+        """Whether the next call of `plan` computes something worth timing."""
+        ...
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts one episode a seed."""
+        ...
+
+    def observe(self, worlds: Sequence[World], running: Sequence[bool], blind: bool = False) -> Any:
+        """What `plan` takes."""
+        ...
+
+    def plan(self, observation: Any) -> NDArray[np.float32]:
+        """Actions `[worlds, steps, A]`."""
+        ...
 
 
 @dataclass
@@ -36,16 +62,18 @@ def roll_out(
     outcomes = [Outcome(seed) for seed in seeds]
     for world, seed in zip(worlds, seeds, strict=True):
         world.reset(seed)
-    planner.reset(seeds[0])
+    planner.reset(seeds)
     spent: list[float] = []
     running = list(range(len(seeds)))
     while running:
         # A policy that is shown single steps keeps one memory for each world: finished ones are shown to it too.
         shown = list(running) if planner.chunked else list(range(len(seeds)))
-        observation = planner.observe([worlds[i] for i in shown], blind)
+        observation = planner.observe([worlds[i] for i in shown], [i in running for i in shown], blind)
+        computes = planner.plans_next
         started = time.perf_counter()
         chunk = planner.plan(observation)
-        spent.append(1e3 * (time.perf_counter() - started))
+        if computes:
+            spent.append(1e3 * (time.perf_counter() - started))
         for actions, i in zip(chunk, shown, strict=True):
             if i not in running:
                 continue

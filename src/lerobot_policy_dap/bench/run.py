@@ -1,45 +1,55 @@
-"""Carries out a plan: units over processes, each kept as soon as it is finished."""
+"""Carries out a plan: units over processes or a cluster, each kept as soon as it is finished."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..files import claim_folder, read_json, sha256, write_json
-from ..processes import each
+from ..checkpoints import checkpoint_folder
+from ..errors import UserError
+from ..processes import Died, default_workers, surviving
 from ..worlds.rendering import RenderSettings, require_backend
 from ..worlds.shifts import CLEAN
 from ..worlds.world import World, world_versions
+from .cluster import surviving_on_ray
 from .episodes import BLIND, Episode
-from .plan import Plan, Policy, Unit
-from .policies import WEIGHTS_FILE, Planner, checkpoint_folder, environment_for
-from .rollout import roll_out
+from .expert import ScriptedPlanner
+from .plan import Plan, Policy
+from .policies import Planner as CheckpointPlanner
+from .policies import environment_for
+from .request import Request, claim, describe_request, sole_writer
+from .rollout import Outcome, Planner, roll_out
+from .store import Actions, UnitKey, discard_unit, plan_units, read_unit, write_unit
 
 Progress = Callable[[int, int], None]
 """Called with the episodes done and the episodes in all."""
 
-_UNITS = "units"
-_PLAN_FILE = "plan.json"
-
 
 @dataclass(frozen=True)
-class Film:
-    """The actions of one episode, from which it can be seen again."""
+class Unit:
+    """A few episodes of one cell: the piece of work that a process takes, and that is kept or repeated whole.
 
-    policy: str
-    shift: str
-    severity: int
-    seed: int
-    success: bool
-    actions: NDArray[np.float32]
-    """`[T, 4]`"""
+    Args:
+        checkpoint: the hash that the policy had when the run began.
+        films: seeds whose actions are kept however they end.
+    """
+
+    key: UnitKey
+    policy: Policy
+    checkpoint: str
+    films: frozenset[int]
+    max_steps: int
+    device: str
+    versions: str
+
+
+Finished = tuple[list[Episode], dict[int, Actions]]
+"""The episodes of a unit, and the actions of those that can be seen again, by seed."""
 
 
 @cache
@@ -54,104 +64,175 @@ def check_plan(plan: Plan) -> None:
     """Raises `UserError` for what would otherwise fail in a worker, minutes later."""
     require_backend()
     for policy in plan.policies:
-        environment_for(checkpoint_folder(policy.path), plan.task, plan.max_steps)
+        for task in plan.tasks:
+            _environment(policy, task, plan.max_steps)
 
 
-def run(plan: Plan, out: Path, workers: int, progress: Progress) -> tuple[list[Episode], list[Film]]:
-    """Evaluates what is not evaluated yet and returns every episode, and the films.
+def run(
+    plan: Plan,
+    out: Path,
+    workers: int | None,
+    progress: Progress,
+    *,
+    ray: str | None = None,
+    say: Callable[[str], None] = print,
+    command: str = "",
+) -> list[UnitKey]:
+    """Evaluates what is not evaluated yet; `store.open_results` reads what is then in `out`.
+
+    Args:
+        workers: processes, one a core if None; on a cluster units at once, one a CPU if None.
+        ray: address of a Ray cluster that takes the place of processes here.
+        say: called with a line about what was found damaged.
+        command: what the user typed, for the report.
+
+    Returns:
+        The units given up, because each killed its process several times; everything else is finished.
 
     Raises:
-        UserError: `out` holds the results of another plan or of other checkpoints.
+        UserError: bad input, or `out` holds what the plan cannot be joined to. Everything finished stays.
     """
     check_plan(plan)
-    claim_folder(out, _PLAN_FILE, _request(plan), "an evaluation")
-    units = list(plan.units())
-    total = sum(len(unit.seeds) for unit in units)
-    open_units = [unit for unit in units if not _file(out, unit).exists()]
-    done = total - sum(len(unit.seeds) for unit in open_units)
-    progress(done, total)
-    for unit, result in each(partial(evaluate, batch=plan.batch), open_units, workers):
-        write_json(_file(out, unit), result)
-        done += len(unit.seeds)
+    with sole_writer(out):
+        asked = describe_request(plan, versions(), command)
+        units = list(_units(plan, asked, claim(out, asked)))
+        todo = [unit for unit in units if not _is_finished(out, unit.key, say)]
+        total = sum(unit.key.count for unit in units)
+        done = total - sum(unit.key.count for unit in todo)
         progress(done, total)
-    episodes, films = [], []
-    for unit in units:
-        rows = read_json(_file(out, unit))
-        episodes += [Episode(**row) for row in rows["episodes"]]
-        films += [Film(**{**film, "actions": np.asarray(film["actions"], np.float32)}) for film in rows["films"]]
-    return episodes, films
+        lost: list[UnitKey] = []
+        results = (
+            surviving(evaluate, todo, workers or default_workers())
+            if ray is None
+            else surviving_on_ray(evaluate, todo, ray, workers)
+        )
+        for unit, result in results:
+            if isinstance(result, Died):
+                lost.append(unit.key)
+                continue
+            rows, actions = result
+            write_unit(out, unit.key, rows, actions)
+            done += len(rows)
+            progress(done, total)
+    return lost
 
 
-def evaluate(unit: Unit, batch: int) -> dict[str, Any]:
-    """The episodes of one unit, as plain JSON; runs in a worker process."""
-    planner, worlds = _loaded(unit.policy, unit.task, unit.max_steps, unit.device, batch)
-    blind = unit.shift == BLIND
+def give_up(lost: Sequence[UnitKey]) -> None:
+    """Raises `UserError` for units that killed their processes, in one line."""
+    if lost:
+        which = "; ".join(unit.words() for unit in lost)
+        raise UserError(
+            f"the worker process died each time it evaluated {which} (out of memory?); "
+            "everything else is finished and kept: run the command again to try these again"
+        )
+
+
+def evaluate(unit: Unit) -> Finished:
+    """The episodes of one unit; runs in a worker process.
+
+    Raises:
+        UserError: the checkpoint or the software is no longer what it was when the run began.
+    """
+    if versions() != unit.versions:
+        raise UserError(f"a worker has {versions()}, and the run began with {unit.versions}")
+    key = unit.key
+    planner, worlds = _loaded(unit)
+    if planner.hash != unit.checkpoint:
+        raise UserError(f"the checkpoint {unit.policy.path} was replaced during the run")
+    blind = key.shift == BLIND
     for world in worlds:
-        world.set_shift(CLEAN if blind else unit.shift, unit.severity)
-    outcomes, plan_ms = roll_out(planner, worlds[: len(unit.seeds)], unit.seeds, unit.max_steps, blind)
+        world.set_shift(CLEAN if blind else key.shift, key.severity)
+    outcomes, plan_ms = roll_out(planner, worlds, key.seeds, unit.max_steps, blind)
     rows = [
         Episode(
-            policy=unit.policy.name,
-            task=unit.task,
-            shift=unit.shift,
-            severity=unit.severity,
+            policy=key.policy,
+            task=key.task,
+            shift=key.shift,
+            severity=key.severity,
             seed=o.seed,
             success=o.success,
             steps=o.steps,
             episode_return=o.episode_return,
             plan_ms=plan_ms,
-            checkpoint=planner.hash,
-            versions=versions(),
+            checkpoint=unit.checkpoint,
+            versions=unit.versions,
+            training_seed=key.training_seed,
         )
         for o in outcomes
     ]
-    films = [
-        {
-            "policy": unit.policy.name,
-            "shift": unit.shift,
-            "severity": unit.severity,
-            "seed": o.seed,
-            "success": o.success,
-            "actions": np.stack(o.actions).tolist(),
-        }
-        for o in outcomes
-        if o.seed in unit.films
-    ]
-    return {"episodes": [asdict(row) for row in rows], "films": films}
+    return rows, {o.seed: np.stack(o.actions) for o in _worth_seeing(outcomes, unit.films)}
 
 
-@cache
-def _loaded(
-    policy: Policy, task: str, max_steps: int, device: str, batch: int
-) -> tuple[Planner, tuple[World, ...]]:
+def _units(plan: Plan, asked: Request, whole: Request) -> Iterator[Unit]:
+    """The units of the whole folder's plan that hold an episode which is asked for now."""
+    cells = {tuple(cell[name] for name in UnitKey.CELL): cell["episodes"] for cell in asked["cells"]}
+    order = {cell: i for i, cell in enumerate(cells)}
+    keys = [k for k in plan_units(whole) if k.first_seed < plan.first_seed + cells.get(k.cell, 0)]
+    policies = {(policy.name, policy.training_seed): policy for policy in plan.policies}
+    hashes = {(p["name"], p["training_seed"]): p["checkpoint"] for p in asked["policies"]}
+    films = frozenset(range(plan.first_seed, plan.first_seed + plan.films))
+    for key in sorted(keys, key=lambda k: order[k.cell]):
+        who = key.policy, key.training_seed
+        yield Unit(
+            key,
+            policies[who],
+            hashes[who],
+            films,
+            plan.max_steps,
+            plan.device,
+            asked["settings"]["versions"],
+        )
+
+
+def _is_finished(out: Path, unit: UnitKey, say: Callable[[str], None]) -> bool:
+    try:
+        return read_unit(out, unit) is not None
+    except UserError as error:
+        say(f"evaluated again: {error}")
+        discard_unit(out, unit)
+        return False
+
+
+def _worth_seeing(outcomes: Sequence[Outcome], films: frozenset[int]) -> list[Outcome]:
+    """The chosen episodes, and the first that failed: a report wants to show how."""
+    failed = [o.seed for o in outcomes if not o.success][:1]
+    return [o for o in outcomes if o.seed in films or o.seed in failed]
+
+
+def _environment(policy: Policy, task: str, max_steps: int) -> tuple[tuple[str, ...], RenderSettings]:
+    """Cameras and render settings under which the policy acts; the expert looks at nothing."""
+    if policy.path is None:
+        return ("corner2",), RenderSettings()
+    env = environment_for(checkpoint_folder(policy.path), task, max_steps)
+    return env.cameras, env.settings
+
+
+# A process meets the units of one task and one policy after the other. A world holds 20 MB: few tasks' are kept.
+
+
+def _loaded(unit: Unit) -> tuple[Planner, list[World]]:
+    """The unit's planner, and a world for each of its episodes."""
+    task = unit.key.task
+    planner, cameras, settings = _actor(unit.policy, task, unit.max_steps, unit.device)
+    worlds = _worlds(task, cameras, settings)
+    while len(worlds) < unit.key.count:
+        worlds.append(World(task, cameras, settings))
+    return planner, worlds[: unit.key.count]
+
+
+@lru_cache(maxsize=4)
+def _actor(
+    policy: Policy, task: str, max_steps: int, device: str
+) -> tuple[Planner, tuple[str, ...], RenderSettings]:
+    """The policy, and the cameras and render settings that it is used to."""
+    seen = _environment(policy, task, max_steps)
+    if policy.path is None:
+        return ScriptedPlanner(task), *seen
     folder = checkpoint_folder(policy.path)
-    env = environment_for(folder, task, max_steps)
-    worlds = tuple(World(task, env.cameras, env.settings) for _ in range(batch))
-    return Planner(folder, env, device), worlds
+    return CheckpointPlanner(folder, environment_for(folder, task, max_steps), device), *seen
 
 
-def show(film: Film, task: str, cameras: tuple[str, ...], size: int, every: int) -> list[NDArray[np.uint8]]:
-    """Frames `[size, size, 3]` of a filmed episode, every so many steps, and its last; physics repeats exactly."""
-    world = World(task, cameras, RenderSettings(size, size, samples=4))
-    world.set_shift(CLEAN if film.shift == BLIND else film.shift, film.severity)
-    world.reset(film.seed)
-    frames = [world.render()]
-    for i, action in enumerate(film.actions, start=1):
-        world.step(action)
-        if i % every == 0 or i == len(film.actions):
-            frames.append(world.render())
-    return frames
-
-
-def _request(plan: Plan) -> dict[str, Any]:
-    """What makes two runs the same run."""
-    asked = {name: value for name, value in asdict(plan).items() if name != "policies"}
-    return {**asked, "versions": versions(), "checkpoints": {p.name: _weights_hash(p) for p in plan.policies}}
-
-
-def _weights_hash(policy: Policy) -> str:
-    return sha256(checkpoint_folder(policy.path) / WEIGHTS_FILE)
-
-
-def _file(out: Path, unit: Unit) -> Path:
-    return out / _UNITS / f"{unit.key}.json"
+@lru_cache(maxsize=1)
+def _worlds(task: str, cameras: tuple[str, ...], settings: RenderSettings) -> list[World]:
+    """Grows with the units that use it."""
+    return []

@@ -100,57 +100,6 @@ def holm(pvalues: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def clustered_mean(
-    values: ArrayLike,
-    confidence: float = 0.95,
-    *,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    resamples: int = 10_000,
-) -> Interval:
-    """Mean over cells and seeds, with an interval that resamples whole seeds.
-
-    All cells of a seed start from one state and are not independent, so the seed is the unit: rows are averaged,
-    and the rows resampled (always by the same random numbers). The percentile level is expanded to
-    α' = 2Φ(-sqrt(n / (n - 1))·t_{α/2, n-1}), without which the interval is too narrow for a few dozen seeds.
-    Rows without any variation would give it no width; then at most a share u = z² / (n + z²) of seeds
-    (Wilson's limit for none of n) may lie elsewhere within `bounds`.
-
-    Source: Hesterberg, "What teachers should know about the bootstrap" (The American Statistician 2015), section
-    on the expanded percentile interval; Field and Welsh, "Bootstrapping clustered data" (JRSS B 2007).
-
-    Args:
-        values: `[seeds, cells]`, at least two seeds and one cell.
-        bounds: the least and the greatest value that a seed can have.
-
-    Raises:
-        ValueError: fewer than two seeds, or no cell.
-    """
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 1:
-        raise ValueError(f"need at least two seeds and one cell, got shape {table.shape}")
-    rows = table.mean(axis=1)
-    n = len(rows)
-    estimate = float(rows.mean())
-    if np.ptp(rows) < 1e-12:
-        z = stats.norm.isf((1 - confidence) / 2)
-        share = z**2 / (n + z**2)
-        least, greatest = bounds
-        return Interval(estimate, estimate - share * (estimate - least), estimate + share * (greatest - estimate))
-    draws = np.random.default_rng(0).integers(n, size=(resamples, n), dtype=np.int32)
-    tail = stats.norm.sf(math.sqrt(n / (n - 1)) * stats.t.isf((1 - confidence) / 2, n - 1))
-    low, high = np.quantile(rows[draws].mean(axis=1), [tail, 1 - tail])
-    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
-
-
-def mean_paired_difference(differences: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean of paired differences over several cells, clustered by seed: see `clustered_mean`.
-
-    Args:
-        differences: `[seeds, cells]` in [-1, 1]; success of a minus success of b.
-    """
-    return clustered_mean(differences, confidence, bounds=(-1.0, 1.0))
-
-
 def episodes_to_settle(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, power: float = 0.8) -> int | None:
     """Roughly how many paired episodes McNemar's test needs to establish a difference as large as the one seen.
 

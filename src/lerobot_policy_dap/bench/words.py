@@ -9,11 +9,16 @@ from .records import Cell
 from .statistics import Interval
 
 
+def factor(shift: str) -> str:
+    """A shift as words: "light intensity"."""
+    return shift.replace("_", " ")
+
+
 def condition(shift: str, severity: int) -> str:
     """What the images went through, in words: "clean", "blind" or "light intensity 4"."""
     if shift == CLEAN:
         return "clean"
-    return "blind" if shift == BLIND else f"{shift.replace('_', ' ')} {severity}"
+    return "blind" if shift == BLIND else f"{factor(shift)} {severity}"
 
 
 def under(shift: str, severity: int) -> str:

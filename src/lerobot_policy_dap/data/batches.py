@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,44 @@ class BatchSource:
         if self.transforms is None:
             return frames
         return torch.stack([self.transforms(sample) for sample in frames])
+
+
+class Batches:
+    """The batches of a training, each gathered by a thread while the step before it is computed.
+
+    Args:
+        source: makes a batch; with image transforms, which draw from torch's generator as the step does, it makes
+            each when it is asked for.
+        order: which frames are in it.
+        pin: whether images are put where a GPU can fetch them by itself.
+    """
+
+    def __init__(self, source: BatchSource, order: BatchOrder, pin: bool = False) -> None:
+        self.source = source
+        self.order = order
+        self.pin = pin
+        self._thread = ThreadPoolExecutor(1, "batches") if source.transforms is None else None
+        self._ahead: Future[dict[str, Any]] | None = None
+
+    def next(self) -> dict[str, Any]:
+        """The next step's batch, as of `BatchSource.batch`."""
+        if self._thread is None:
+            return self._load()
+        ready = self._ahead or self._thread.submit(self._load)
+        batch = ready.result()
+        self._ahead = self._thread.submit(self._load)
+        return batch
+
+    def close(self) -> None:
+        """Ends the thread."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+
+    def _load(self) -> dict[str, Any]:
+        batch = self.source.batch(self.order.next())
+        if self.pin:
+            batch |= {camera: batch[camera].pin_memory() for camera in self.source.cameras}
+        return batch
 
 
 class BatchOrder:

@@ -71,22 +71,24 @@ def flow_losses(
     action_weight = (~action_is_pad).unsqueeze(-1)
     outcome_weight = (~outcome_is_pad).unsqueeze(-1)
 
+    policy_z = policy.condition(t, context)
     if not coupling.learns_dynamics:
-        v = policy(a_t, t, context)
+        v = policy(a_t, t, policy_z)
         zero = v.new_zeros(())
         return FlowLosses(masked_mse(v, v_star, action_weight), zero, zero, zero)
 
+    dynamics_z = dynamics.condition(t, context)
     s_hat, v_null = None, None
     if coupling.feeds_policy:
         with torch.no_grad():
-            v_null = policy(a_t, t, context)
-            u_null = dynamics(s_t, t, context, extrapolate(a_t, v_null, t))
+            v_null = policy(a_t, t, policy_z)
+            u_null = dynamics(s_t, t, dynamics_z, extrapolate(a_t, v_null, t))
             s_hat = extrapolate(s_t, u_null, t)
 
-    v = policy(a_t, t, context, s_hat, present)
+    v = policy(a_t, t, policy_z, s_hat, present)
     a_hat = extrapolate(a_t, v, t)
-    u = dynamics(s_t, t, context, a_hat if align else a_hat.detach())
-    u_true = dynamics(s_t, t, context, action)
+    u = dynamics(s_t, t, dynamics_z, a_hat if align else a_hat.detach())
+    u_true = dynamics(s_t, t, dynamics_z, action)
     return FlowLosses(
         policy=masked_mse(v, v_star, action_weight),
         dynamics=masked_mse(u, u_star, outcome_weight),

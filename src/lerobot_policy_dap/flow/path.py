@@ -16,8 +16,8 @@ def interpolate(
     data: Float[Tensor, "B *x"], noise: Float[Tensor, "B *x"], t: Float[Tensor, "B"]
 ) -> Float[Tensor, "B *x"]:
     """The flow sample x_t = t·ε + (1 - t)·x."""
-    t = over(t, data)
-    return t * noise + (1 - t) * data
+    at = over(t, data)
+    return at * noise + (1 - at) * data
 
 
 def target_velocity(data: Float[Tensor, "B *x"], noise: Float[Tensor, "B *x"]) -> Float[Tensor, "B *x"]:
@@ -26,12 +26,15 @@ def target_velocity(data: Float[Tensor, "B *x"], noise: Float[Tensor, "B *x"]) -
 
 
 def extrapolate(
-    x_t: Float[Tensor, "B *x"], velocity: Float[Tensor, "B *x"], t: Float[Tensor, "B"]
+    x_t: Float[Tensor, "B *x"], velocity: Float[Tensor, "B *x"], t: Float[Tensor, "B"] | float
 ) -> Float[Tensor, "B *x"]:
     """The final sample x̂ = x_t - t·v to which the present velocity leads in a straight line."""
     return x_t - over(t, x_t) * velocity
 
 
-def over(t: Float[Tensor, "B"], x: Float[Tensor, "B *x"]) -> Tensor:
-    """`t` with as many trailing axes of size one as `x` has, so that it multiplies row by row."""
-    return t.reshape(-1, *(1,) * (x.ndim - 1))
+def over(t: Float[Tensor, "B"] | float, x: Float[Tensor, "B *x"]) -> Tensor | float:
+    """`t` with as many trailing axes of size one as `x` has, so that it multiplies row by row.
+
+    A number is one time for all rows.
+    """
+    return t if isinstance(t, float) else t.reshape(-1, *(1,) * (x.ndim - 1))

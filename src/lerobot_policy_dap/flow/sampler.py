@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -43,14 +44,18 @@ def sample(
         action_noise, outcome_noise: the samples at t = 1.
         steps: K, at least 1.
     """
+    times = [1 - k / steps for k in range(steps)]
+    column = torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
+    policy_z = policy.condition(column, context)
+    dynamics_z = dynamics.condition(column, context) if coupling.feeds_policy else None
+
     a_t, s_t, s_hat = action_noise, outcome_noise, None
-    dt = -1.0 / steps
-    for k in range(steps):
-        t = context.new_full((len(context),), 1.0 + k * dt)
-        v = policy(a_t, t, context, s_hat)
-        if coupling.feeds_policy:
+    dt = -1 / steps
+    for k, t in enumerate(times):
+        v = policy(a_t, t, policy_z[k], s_hat)
+        if dynamics_z is not None:
             a_hat = extrapolate(a_t, v, t)
-            u = dynamics(s_t, t, context, a_hat)
+            u = dynamics(s_t, t, dynamics_z[k], a_hat)
             s_hat = extrapolate(s_t, u, t)
             s_t = s_t + dt * u
         a_t = a_t + dt * v

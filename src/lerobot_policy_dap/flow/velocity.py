@@ -10,13 +10,29 @@ from torch import Tensor
 
 @runtime_checkable
 class VelocityModel(Protocol):
-    """A velocity field v(x_t, t | z, feedback), called as `policy` (x = a) and as `dynamics` (x = s)."""
+    """A velocity field v(x_t, t | z, feedback), used as `policy` (x = a) and as `dynamics` (x = s).
+
+    It comes in two parts, since most of what a step asks does not depend on the flow sample: `condition` is
+    called once for all K steps of a generation, the model itself once a step.
+    """
+
+    def condition(self, t: Float[Tensor, "*n"], context: Float[Tensor, "B D"]) -> Float[Tensor, "*m C"]:
+        """What of the velocity depends on time and observation alone.
+
+        Args:
+            t: flow time, 1 at noise and 0 at data: `[B]`, or `[K, 1]` for the K steps of a generation.
+            context: encoding z of the observation now.
+
+        Returns:
+            `[B, C]`, or `[K, B, C]`.
+        """
+        ...
 
     def __call__(
         self,
         x_t: Float[Tensor, "B *x"],
-        t: Float[Tensor, "B"],
-        context: Float[Tensor, "B D"],
+        t: Float[Tensor, "B"] | float,
+        condition: Float[Tensor, "B C"],
         feedback: Float[Tensor, "B *y"] | None = None,
         present: Bool[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B *x"]:
@@ -24,8 +40,8 @@ class VelocityModel(Protocol):
 
         Args:
             x_t: flow sample of the chunk `[B, H, A]` or of the outcome `[B, S]`.
-            t: flow time, 1 at noise and 0 at data.
-            context: encoding z of the observation now.
+            t: flow time; a number is the time of all rows.
+            condition: what `condition` returned for this time.
             feedback: the other model's estimate of its final sample; None shows the null token to every row.
             present: rows where it is False see the null token; None means every row sees `feedback`.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,22 +14,26 @@ class ImageEncoder(nn.Module):
     """One small convolutional network a camera; their flattened features joined into one vector.
 
     The features are flattened, not pooled: pooling (average or spatial soft-max) discards where things are or
-    lets a policy ignore the image with a perfectly normal loss. Kernels and strides are those of the DQN
-    encoder (Mnih et al. 2015), with a stride of 2 in the last layer for speed.
+    lets a policy ignore the image with a perfectly normal loss.
+
+    `plain` has the kernels and strides of the DQN encoder (Mnih et al. 2015): three convolutions, for a CPU.
+    `residual` has four stages of two residual blocks (He et al. 2016) with group normalisation, which, unlike
+    batch normalisation, is the same in training and for a batch of one.
 
     Args:
         cameras: names of the image features, in the order in which they are joined.
         size: side in pixels to which every image is resized (area average), whatever its own size.
         width: channels of the first layer; the later ones have twice as many.
         dim: size D of the vector.
+        kind: `plain` or `residual`.
     """
 
-    def __init__(self, cameras: Sequence[str], size: int, width: int, dim: int) -> None:
+    def __init__(self, cameras: Sequence[str], size: int, width: int, dim: int, kind: str = "plain") -> None:
         super().__init__()
         self.cameras = tuple(cameras)
         self.size = size
         self.dim = dim if cameras else 0
-        self.towers = nn.ModuleList(_tower(width) for _ in cameras)
+        self.towers = nn.ModuleList(_TOWERS[kind](width) for _ in cameras)
         if cameras:
             with torch.no_grad():
                 features = self.towers[0](torch.zeros(1, 3, size, size)).shape[1]
@@ -62,7 +66,7 @@ class ImageEncoder(nn.Module):
         return (2 * image - 1).contiguous(memory_format=torch.channels_last)
 
 
-def _tower(width: int) -> nn.Sequential:
+def _plain(width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(3, width, 8, stride=4),
         nn.ReLU(),
@@ -72,3 +76,40 @@ def _tower(width: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Flatten(),
     )
+
+
+def _residual(width: int) -> nn.Sequential:
+    """An image of 96 pixels becomes 8·width channels of 6x6, drawn together to a quarter before flattening."""
+    stages: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1)]
+    channels = width
+    for out in (width, 2 * width, 4 * width, 8 * width):
+        stages += [ResidualBlock(channels, out, 1 if out == width else 2), ResidualBlock(out, out, 1)]
+        channels = out
+    return nn.Sequential(*stages, nn.ReLU(), nn.Conv2d(channels, 2 * width, 1), nn.ReLU(), nn.Flatten())
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a skip connection, normalised before each (He et al. 2016, "Identity mappings").
+
+    Args:
+        channels: of the input.
+        out: channels of the output, a multiple of 8.
+        stride: 2 halves the image.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.GroupNorm(8, channels), nn.ReLU(), nn.Conv2d(channels, out, 3, stride=stride, padding=1)
+        )
+        self.second = nn.Sequential(nn.GroupNorm(8, out), nn.ReLU(), nn.Conv2d(out, out, 3, padding=1))
+        same = channels == out and stride == 1
+        self.skip = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride=stride)
+
+    def forward(self, x: Float[Tensor, "B channels height width"]) -> Tensor:
+        """The image after the block."""
+        out: Tensor = self.skip(x) + self.second(self.first(x))
+        return out
+
+
+_TOWERS: dict[str, Callable[[int], nn.Sequential]] = {"plain": _plain, "residual": _residual}

@@ -5,48 +5,34 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
-class RunningStandardize(nn.Module):
-    """Standardises each dimension by running mean and variance.
+class Standardize(nn.BatchNorm1d):
+    """Standardises each dimension: by the batch's own statistics in training, by running ones afterwards.
 
     Outcomes need it: a latent trained by the policy alone lives in a few dimensions of very different size, and
-    a flow that must predict it unscaled (or under LayerNorm) learns a constant.
+    a flow that must predict it unscaled (or under LayerNorm) learns a constant. Running statistics are not enough
+    in training: a latent grows several times over in the first steps, its statistics lag behind, and the targets
+    are then so large that their loss drives the encoder instead of the policy's (measured: docs/method.md).
 
     Args:
         dim: number of dimensions S.
-        momentum: weight of the newest batch; the first batch sets the statistics alone.
-        clip: values further out than this many deviations are drawn in, so that a latent that grows faster than
-            its statistics (as in the first steps of training) cannot swamp the loss.
-        floor: least standard deviation, so that a dead dimension stays at zero instead of amplifying noise.
+        momentum: weight of the newest batch in the running statistics.
+        clip: values further out than this many deviations are drawn in.
     """
 
-    def __init__(self, dim: int, momentum: float = 0.05, floor: float = 1e-3, clip: float = 5.0) -> None:
-        super().__init__()
-        self.momentum = momentum
-        self.floor = floor
+    def __init__(self, dim: int, momentum: float = 0.05, clip: float = 5.0) -> None:
+        super().__init__(dim, eps=1e-6, momentum=momentum, affine=False)  # a dead dimension stays at zero
         self.clip = clip
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("variance", torch.ones(dim))
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
-        self.mean: Tensor
-        self.variance: Tensor
-        self.batches: Tensor
 
     def forward(self, x: Float[Tensor, "B S"]) -> Float[Tensor, "B S"]:
-        """(x - mean) / max(std, floor), by the statistics so far, clipped."""
-        scaled = (x - self.mean) / self.variance.sqrt().clamp(min=self.floor)
+        """The standardised batch; one row alone has no statistics, so that it gets the running ones."""
+        if self.training and len(x) < 2:
+            scaled = F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+        else:
+            scaled = super().forward(x)
         return scaled.clamp(-self.clip, self.clip)
-
-    @torch.no_grad()
-    def observe(self, x: Float[Tensor, "B S"]) -> None:
-        """Takes a batch of more than one row into the statistics."""
-        if len(x) < 2:
-            return
-        weight = torch.where(self.batches == 0, 1.0, self.momentum)
-        self.batches += 1
-        self.mean.lerp_(x.mean(dim=0), weight)
-        self.variance.lerp_(x.var(dim=0), weight)
 
 
 @torch.no_grad()

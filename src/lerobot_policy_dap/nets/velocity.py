@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 
 class VelocityMLP(nn.Module):
-    """Residual MLP over the flattened flow sample, modulated (FiLM) by time, context and feedback.
+    """Residual MLP over the flattened flow sample and feedback, modulated (FiLM) by time and context.
 
     One modulation is computed for all blocks, each of which adds its own constants to it (PixArt-alpha's
-    adaLN-single, arXiv 2310.00426): a third fewer operations than a modulation a block. The output is zero
-    before training, so that the flow starts from "nothing moves".
+    adaLN-single, arXiv 2310.00426). Feedback joins the flow sample at the input, so that the modulations of all
+    K steps of a generation are one product (`condition`), whatever the coupling.
+
+    The network learns what is left of the velocity after `gaussian_slope`: before training, the flow is that of
+    standard normal data.
 
     Args:
         shape: shape of one sample, `(H, A)` for chunks or `(S,)` for outcomes.
@@ -29,40 +32,76 @@ class VelocityMLP(nn.Module):
     ) -> None:
         super().__init__()
         size = math.prod(shape)
-        self.embed = nn.Linear(size, hidden)
-        self.time = nn.Sequential(TimeEmbedding(hidden), nn.Linear(hidden, hidden))
-        self.context = nn.Linear(context_dim, hidden)
-        self.feedback = nn.Linear(feedback_dim, hidden)
-        self.null = nn.Parameter(torch.zeros(hidden))
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden))
-        self.blocks = nn.ModuleList(_Block(hidden) for _ in range(depth))
+        self.modulation = Modulation(context_dim, hidden, 2 * hidden)
+        self.null = nn.Parameter(torch.zeros(feedback_dim))
+        self.embed = nn.Linear(size + feedback_dim, hidden)
+        with torch.no_grad():  # a feedback that has nothing to say yet must not drown the flow sample
+            self.embed.weight[:, size:] = 0
+            self.embed.weight[:, :size] *= math.sqrt(1 + feedback_dim / size)
+        self.blocks = nn.ModuleList(MLPBlock(hidden) for _ in range(depth))
         self.norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, size)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    def condition(self, t: Float[Tensor, "*n"], context: Float[Tensor, "B D"]) -> Float[Tensor, "*m C"]:
+        """See `flow.velocity.VelocityModel`."""
+        modulation: Tensor = self.modulation(t, context)
+        return modulation
+
     def forward(
         self,
         x_t: Float[Tensor, "B *x"],
-        t: Float[Tensor, "B"],
-        context: Float[Tensor, "B D"],
+        t: Float[Tensor, "B"] | float,
+        condition: Float[Tensor, "B C"],
         feedback: Float[Tensor, "B *y"] | None = None,
         present: Bool[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B *x"]:
         """See `flow.velocity.VelocityModel`."""
-        condition = self.time(t) + self.context(context) + self._feedback(feedback, present)
-        modulation = self.modulation(condition)
-        h = self.embed(x_t.flatten(1))
+        x = x_t.flatten(1)
+        h = self.embed(torch.cat([x, self._seen(feedback, present, len(x))], dim=-1))
         for block in self.blocks:
-            h = block(h, modulation)
-        velocity: Tensor = self.out(self.norm(h))
+            h = block(h, condition)
+        slope = gaussian_slope(t if isinstance(t, float) else t.unsqueeze(-1))
+        velocity: Tensor = slope * x + self.out(self.norm(h))
         return velocity.reshape(x_t.shape)
 
-    def _feedback(self, feedback: Tensor | None, present: Tensor | None) -> Tensor:
+    def _seen(self, feedback: Tensor | None, present: Tensor | None, rows: int) -> Tensor:
         if feedback is None:
-            return self.null
-        seen: Tensor = self.feedback(feedback.flatten(1))
+            return self.null.expand(rows, -1)
+        seen = feedback.flatten(1)
         return seen if present is None else torch.where(present.unsqueeze(-1), seen, self.null)
+
+
+def gaussian_slope(t: Tensor | float) -> Tensor | float:
+    """c(t) of the velocity c(t)·x_t that is exact for standard normal data.
+
+    E[ε - x | x_t] = c(t)·x_t with c(t) = (2t - 1) / (t² + (1 - t)²), from the covariance of ε - x with
+    x_t = t·ε + (1 - t)·x. Actions and outcomes are standardised, so this is the best guess that knows neither
+    observation nor correlations: the role of the skip connection in Karras et al. (arXiv 2206.00364, section 5).
+    """
+    return (2 * t - 1) / (t * t + (1 - t) * (1 - t))
+
+
+class Modulation(nn.Module):
+    """What scales and shifts a network's layers, from flow time and context.
+
+    Args:
+        context_dim: size D of the encoding.
+        hidden: width at which time and context are added.
+        size: number of values C.
+    """
+
+    def __init__(self, context_dim: int, hidden: int, size: int) -> None:
+        super().__init__()
+        self.time = nn.Sequential(TimeEmbedding(hidden), nn.Linear(hidden, hidden))
+        self.context = nn.Linear(context_dim, hidden)
+        self.out = nn.Sequential(nn.SiLU(), nn.Linear(hidden, size))
+
+    def forward(self, t: Float[Tensor, "*n"], context: Float[Tensor, "B D"]) -> Float[Tensor, "*m C"]:
+        """`[B, C]` for times `[B]`, `[K, B, C]` for times `[K, 1]`."""
+        out: Tensor = self.out(self.time(t) + self.context(context))
+        return out
 
 
 class TimeEmbedding(nn.Module):
@@ -74,13 +113,15 @@ class TimeEmbedding(nn.Module):
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.frequencies: Tensor
 
-    def forward(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B dim"]:
+    def forward(self, t: Float[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
         """The embedding of each time in [0, 1]."""
         angles = t.unsqueeze(-1) * self.frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class _Block(nn.Module):
+class MLPBlock(nn.Module):
+    """Two linear layers around a skip connection, scaled and shifted by the modulation after normalisation."""
+
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
@@ -89,6 +130,7 @@ class _Block(nn.Module):
         self.outer = nn.Linear(hidden, hidden)
 
     def forward(self, h: Float[Tensor, "B hidden"], modulation: Float[Tensor, "B twice"]) -> Tensor:
+        """The features after the block."""
         scale, shift = (modulation + self.offset).chunk(2, dim=-1)
         inner = nn.functional.silu(self.inner(self.norm(h) * (1 + scale) + shift))
         out: Tensor = h + self.outer(inner)

@@ -10,6 +10,7 @@ from lerobot.configs import parser
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.import_utils import register_third_party_plugins
 
+from .. import register
 from .loop import train
 from .request import continuing
 
@@ -27,6 +28,7 @@ def run(args: Sequence[str], frames_dir: Path | None = None, quiet: bool = False
     Raises:
         UserError: bad input, in one line.
     """
+    register()
     register_third_party_plugins()
     sys.argv = ["dap train", *args]
     asked: Any = _parsed()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
@@ -20,7 +22,7 @@ from lerobot.transforms import ImageTransforms
 from lerobot.utils.random_utils import set_seed
 from tqdm import tqdm
 
-from ..data.batches import BatchOrder, BatchSource
+from ..data.batches import Batches, BatchOrder, BatchSource
 from ..data.demonstrations import open_dataset
 from ..data.frames import FrameStore
 from ..errors import UserError
@@ -73,6 +75,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     step = 0
     if resumed is not None:
         step, optimizer, scheduler = load_training_state(resumed, optimizer, scheduler)
+    _fuse(optimizer, True)
     policy, optimizer, scheduler = accelerator.prepare(policy, optimizer, scheduler)
     order = BatchOrder(
         EpisodeAwareSampler(
@@ -88,6 +91,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         accelerator.process_index,
         step,
     )
+    batches = Batches(source, order, pin=accelerator.device.type == "cuda")
     log = _Log(config.output_dir / LOG_FILE, step) if main else None
     bar = tqdm(
         total=config.steps, initial=step, desc="training", unit="step", disable=quiet or not main, smoothing=0.02
@@ -96,11 +100,14 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     last: Path | None = resumed
     if main and last is not None:
         checkpoint.point_last(last)
+    total = torch.zeros((), device=accelerator.device)
     while step < config.steps:
         started = time.perf_counter()
-        batch = _ready(source.batch(order.next()), cameras, accelerator.device)
-        batch = preprocessor(batch)
+        if config.seed is not None:
+            torch.manual_seed(_step_seed(config.seed, step, accelerator.process_index))
+        batch = batches.next()
         waited = time.perf_counter() - started
+        batch = preprocessor(_ready(batch, cameras, accelerator.device))
         with accelerator.autocast():
             loss, figures = policy(batch)
         accelerator.backward(loss)
@@ -117,21 +124,26 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         step += 1
         bar.update(1)
 
-        if not torch.isfinite(loss):
+        saves = config.save_checkpoint and should_save_checkpoint(step, config.save_freq, config.steps)
+        logs = config.log_freq > 0 and (step % config.log_freq == 0 or step == config.steps)
+        total += loss.detach()
+        if (saves or logs) and not torch.isfinite(total):  # to look at every step would be to wait for every step
             raise UserError(
-                f"the loss is {loss.item()} at step {step}; lower --policy.optimizer_lr or check the data"
+                f"the loss is not finite by step {step}; lower --policy.optimizer_lr or check the data"
             )
         if log is not None:
-            log.add({"loss": loss.item(), "grad_norm": float(norm), "data_s": waited, **(figures or {})})
-            if config.log_freq > 0 and (step % config.log_freq == 0 or step == config.steps):
-                row = log.flush(step, lr=optimizer.param_groups[0]["lr"], step_s=time.perf_counter() - started)
+            spent = time.perf_counter() - started
+            log.add({"loss": loss, "grad_norm": norm, "data_s": waited, "step_s": spent, **(figures or {})})
+            if logs:
+                row = log.flush(step, lr=optimizer.param_groups[0]["lr"])
                 bar.set_postfix(loss=f"{row['loss']:.3f}")
         if config.eval_steps > 0 and held_out and step % config.eval_steps == 0:
             error = _held_out_loss(policy, source, held_out, config, preprocessor, cameras, accelerator)
             if log is not None:
                 log.write({"step": step, "eval_loss": error})
-        if config.save_checkpoint and should_save_checkpoint(step, config.save_freq, config.steps):
+        if saves:
             if main:
+                _fuse(optimizer, None)
                 last = checkpoint.save(
                     config.output_dir,
                     config.steps,
@@ -145,10 +157,24 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
                     num_processes=accelerator.num_processes,
                     batch_size=config.batch_size,
                 )
+                _fuse(optimizer, True)
             accelerator.wait_for_everyone()
     bar.close()
+    batches.close()
     accelerator.end_training()
     return last if last is not None else config.output_dir
+
+
+def _fuse(optimizer: Any, fused: bool | None) -> None:
+    """AdamW's step in one kernel, or, for a checkpoint that any trainer can load, as torch chooses."""
+    if isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.AdamW):
+        for group in optimizer.param_groups:
+            group["fused"] = fused
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """Noise is a function of seed, step and process: a resumed run repeats it, and no two processes share it."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def _accelerator(config: TrainPipelineConfig) -> Accelerator:
@@ -279,17 +305,16 @@ class _Log:
                 if row["step"] <= step:
                     kept.append(line)
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
+        self.values: dict[str, list[Any]] = {}
 
-    def add(self, figures: dict[str, float]) -> None:
+    def add(self, figures: Mapping[str, Any]) -> None:
+        """Numbers, or tensors that are read when the line is written."""
         for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
+            self.values.setdefault(name, []).append(value.detach() if isinstance(value, torch.Tensor) else value)
 
     def flush(self, step: int, **more: float) -> dict[str, float]:
-        row = {name: value / self.counts[name] for name, value in self.sums.items()}
-        self.sums, self.counts = {}, {}
+        row = {name: sum(map(float, values)) / len(values) for name, values in self.values.items()}
+        self.values = {}
         row = {"step": step, **row, **more}
         self.write(row)
         return row

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from .textures import Bitmap, TextureSwitch
 
 if sys.platform == "linux" and not os.environ.get("MUJOCO_GL"):
     os.environ["MUJOCO_GL"] = "egl"  # read when mujoco is imported, below
@@ -112,6 +113,7 @@ class SceneRenderer:
         kept = model.vis.quality.offsamples
         model.vis.quality.offsamples = samples
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        self._textures = TextureSwitch(model, self._context)
         model.vis.quality.offsamples = kept
         self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
         self._options = mujoco.MjvOption()
@@ -119,9 +121,15 @@ class SceneRenderer:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
 
     def render(
-        self, model: Any, data: Any, camera: str, settings: RenderSettings, extra: tuple[VisualGeom, ...] = ()
+        self,
+        model: Any,
+        data: Any,
+        camera: str,
+        settings: RenderSettings,
+        extra: tuple[VisualGeom, ...] = (),
+        bitmaps: tuple[Bitmap, ...] = (),
     ) -> NDArray[np.uint8]:
-        """A frame `[H, W, 3]` of the model in its present state."""
+        """A frame `[H, W, 3]` of the model in its present state, with objects and texels that it does not have."""
         import mujoco
 
         _gl().make_current()
@@ -138,6 +146,7 @@ class SceneRenderer:
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = settings.reflections
         for geom in extra:
             self._add(geom)
+        self._textures.show(bitmaps)
         rect = mujoco.MjrRect(0, 0, wide, high)
         mujoco.mjr_render(rect, self._scene, self._context)
         frame = np.empty((high, wide, 3), np.uint8)

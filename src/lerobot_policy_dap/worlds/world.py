@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from .rendering import RenderSettings, SceneRenderer
-from .shifts import CLEAN, Change, check_shift, draw
-from .shifts.apply import ModelPainter
+from .scaling import scaled_model
+from .shifts import CLEAN, SHIFTS, Change, Scene, check_shift, draw
+from .shifts.apply import ModelPainter, loose_bodies
 from .tasks import resolve_task
 
 FPS = 80
@@ -43,7 +44,8 @@ class Step(NamedTuple):
 class World:
     """A Meta-World task under one shift.
 
-    The same seed gives the same episode, bit for bit under the same actions, with or without a visual shift.
+    The same seed gives the same episode, bit for bit under the same actions, with or without a visual shift. Only
+    a factor that says so (`physical`) changes what the robot feels.
 
     Args:
         task: with or without `-v3`.
@@ -66,11 +68,12 @@ class World:
         self.task = resolve_task(task)
         self.cameras = check_cameras(cameras)
         self.settings = settings or RenderSettings()
-        self._env = _construct(self.task)
-        self._env.model.cam_pos[self._env.model.camera("corner2").id] = _CORNER2
-        self._painter = ModelPainter(self._env.model, self._env.data, self.cameras)
+        self._stages: dict[float, tuple[Any, ModelPainter]] = {}
+        self._env, self._painter = self._stage(1.0)
+        self._scale = 1.0
         self._change = Change()
         self._observation = np.zeros(39)
+        self._seed, self._steps = 0, 0
         self.set_shift(shift, severity)
 
     def set_shift(self, shift: str, severity: int) -> None:
@@ -82,6 +85,25 @@ class World:
         """Starts the episode of `seed` and returns its first state `[4]`."""
         if seed < 0:
             raise UserError(f"seed is {seed}; it must be 0 or more")
+        change = draw(self.shift, self.severity, self._start(seed, 1.0), seed)
+        if change.object_scale != 1:
+            change = draw(self.shift, self.severity, self._start(seed, change.object_scale), seed)
+        self._change = change
+        self._painter.apply(change)
+        return self.state
+
+    def _stage(self, scale: float) -> tuple[Any, ModelPainter]:
+        """The simulation in which loose objects are `scale` times as large, and what paints it."""
+        if scale not in self._stages:
+            env = _construct(self.task, scale)
+            env.model.cam_pos[env.model.camera("corner2").id] = _CORNER2
+            self._stages[scale] = env, ModelPainter(env.model, env.data, self.cameras)
+        return self._stages[scale]
+
+    def _start(self, seed: int, scale: float) -> Scene:
+        """Begins the untouched episode, but for the size of objects, and returns its scene."""
+        self._env, self._painter = self._stage(scale)
+        self._scale, self._seed, self._steps = scale, seed, 0
         env = self._env
         env.seed(seed)
         env.reset(seed=seed)
@@ -94,9 +116,7 @@ class World:
         goal = env._target_pos
         # Objects that a task does not have are reported at the origin, which lies off the table.
         path = [p for p in path if np.any(p)] + ([np.asarray(goal)] if goal is not None else [])
-        self._change = draw(self.shift, self.severity, self._painter.scene(path), seed)
-        self._painter.apply(self._change)
-        return self.state
+        return self._painter.scene(path)
 
     def _refresh(self) -> None:
         """Puts things where the episode has them: Meta-World moves them after its last simulation step.
@@ -114,6 +134,7 @@ class World:
         """Executes one action `[4]`, clipped to [-1, 1]."""
         clipped = np.clip(np.asarray(action, np.float32), -1, 1)
         self._observation, reward, _, _, info = self._env.step(clipped)
+        self._steps += 1
         return Step(self.state, float(reward), bool(info["success"]))
 
     @property
@@ -129,9 +150,14 @@ class World:
     def render(self, camera: str | None = None, settings: RenderSettings | None = None) -> NDArray[np.uint8]:
         """A frame `[H, W, 3]` of the present state, by default of the first camera."""
         settings = settings or self.settings
-        renderer = _renderer(self.task, settings.samples)
+        camera = camera or self.cameras[0]
+        renderer = _renderer(self.task, settings.samples, self._scale)
         model, data = self._env.model, self._env.data
-        return renderer.render(model, data, camera or self.cameras[0], settings, self._change.geoms)
+        frame = renderer.render(model, data, camera, settings, self._change.geoms, self._painter.bitmaps)
+        for place, effect in enumerate(self._change.frame_effects):
+            # Of the step and not of the call: a frame looked at twice is one frame.
+            frame = effect(frame, np.random.default_rng([self._seed, self._steps, CAMERAS.index(camera), place]))
+        return frame
 
     def images(self) -> dict[str, NDArray[np.uint8]]:
         """A frame of every camera."""
@@ -169,9 +195,9 @@ def _benchmark(task: str) -> Any:
     return metaworld.MT1(task, seed=0)  # takes a second: once a process
 
 
-def _construct(task: str) -> Any:
+def _construct(task: str, scale: float = 1.0) -> Any:
     benchmark = _benchmark(task)
-    env = benchmark.train_classes[task]()
+    env = _env_class(benchmark.train_classes[task], scale)()
     env.set_task(benchmark.train_tasks[0])
     # Without these three, Meta-World ignores the seed of `reset` and repeats the task it was set to.
     env._freeze_rand_vec = False
@@ -181,6 +207,41 @@ def _construct(task: str) -> Any:
 
 
 @cache
-def _renderer(task: str, samples: int) -> SceneRenderer:
-    # Meshes and textures depend on the task alone, so that one context serves all its worlds.
-    return SceneRenderer(_construct(task).model, samples)
+def _env_class(meta_world: Any, scale: float) -> Any:
+    """Meta-World's class, or one whose model has its loose objects scaled before anything reads it."""
+    if scale == 1:
+        return meta_world
+
+    class Scaled(meta_world):
+        def _initialize_simulation(self) -> tuple[Any, Any]:
+            import mujoco
+
+            first, _ = super()._initialize_simulation()
+            model = scaled_model(self.fullpath, loose_bodies(first), scale)
+            return model, mujoco.MjData(model)
+
+    return Scaled
+
+
+@cache
+def _renderer(task: str, samples: int, scale: float = 1.0) -> SceneRenderer:
+    # Meshes and textures depend on these alone, so that one context serves all worlds.
+    return SceneRenderer(_construct(task, scale).model, samples)
+
+
+@cache
+def _untouched(task: str) -> Scene:
+    env = _construct(task)
+    return ModelPainter(env.model, env.data, ("corner2",)).scene([])
+
+
+def supports(task: str, shift: str) -> str | None:
+    """Why a task cannot be shifted so, as a whole sentence, or nothing if it can.
+
+    Raises:
+        UserError: there is no such task or factor.
+    """
+    check_shift(shift, 0)
+    task = resolve_task(task)
+    lacking = None if shift == CLEAN else SHIFTS[shift].lacks(_untouched(task))
+    return None if lacking is None else f"{task} cannot be shifted by {shift}: {lacking}"

@@ -1,23 +1,44 @@
-"""The factors of visual shift. To add one: a file beside these, and a line in `SHIFTS`."""
+"""The factors of shift. To add one: a file beside these, and a line in `SHIFTS`."""
 
 from __future__ import annotations
 
-import zlib
-
-import numpy as np
-
 from ...errors import UserError
-from .base import Change, Scene, Shift
+from .base import Change, Factor, Scene
+from .camera import CameraPose
+from .camera_sensor import SensorBlur, SensorExposure, SensorJpeg, SensorNoise
+from .combined import Combined
 from .distractors import Distractors
-from .light import LightDirection, LightIntensity
-from .paint import ObjectColor, TableColor
+from .light import LightBrighter, LightColor, LightDimmer, LightDirection, LightIntensity
+from .paint import ObjectColor
+from .size import ObjectSize
+from .surfaces import BackgroundColor, TableColor, TextureContrast
 
 CLEAN = "none"
 """The name of no shift."""
 
-SHIFTS: dict[str, Shift] = {
-    shift.name: shift for shift in (LightIntensity(), LightDirection(), TableColor(), ObjectColor(), Distractors())
-}
+_FACTORS: tuple[Factor, ...] = (
+    LightIntensity(),
+    LightDimmer(),
+    LightBrighter(),
+    LightDirection(),
+    LightColor(),
+    TableColor(),
+    BackgroundColor(),
+    TextureContrast(),
+    ObjectColor(),
+    Distractors(),
+    CameraPose(),
+    SensorBlur(),
+    SensorExposure(),
+    SensorNoise(),
+    SensorJpeg(),
+    ObjectSize(),
+)
+_HALVES = ("light_dimmer", "light_brighter")
+"""The two directions of `light_intensity`, each as a factor of its own."""
+_EVERYTHING = Combined(*(f for f in _FACTORS if not f.physical and f.name not in _HALVES), name="combined")
+
+SHIFTS: dict[str, Factor] = {factor.name: factor for factor in (*_FACTORS, _EVERYTHING)}
 
 
 def check_shift(name: str, severity: int) -> None:
@@ -33,8 +54,7 @@ def draw(name: str, severity: int, scene: Scene, seed: int) -> Change:
     check_shift(name, severity)
     if name == CLEAN or severity == 0:
         return Change()
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    return SHIFTS[name].draw(scene, SHIFTS[name].magnitudes[severity - 1], rng)
+    return SHIFTS[name].draw(scene, severity, seed)
 
 
-__all__ = ["CLEAN", "SHIFTS", "Change", "Scene", "Shift", "check_shift", "draw"]
+__all__ = ["CLEAN", "SHIFTS", "Change", "Combined", "Factor", "Scene", "check_shift", "draw"]

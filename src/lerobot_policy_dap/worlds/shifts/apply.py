@@ -1,4 +1,4 @@
-"""From a model to the scene a shift may read, and from a change back into the model.
+"""From a model to the scene a factor may read, and from a change back into the model.
 
 Everything is written over the model's *first* values, so nothing adds up over episodes.
 """
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..textures import Bitmap
 from .base import Array, Change, Scene
+from .palette import Indexed, indexed
 
 _MODEL_FIELDS = (
     "light_ambient",
@@ -21,12 +23,15 @@ _MODEL_FIELDS = (
     "light_pos",
     "geom_rgba",
     "geom_matid",
+    "cam_pos",
+    "cam_quat",
 )
 _HEADLIGHT_FIELDS = ("ambient", "diffuse", "specular")
 _VISIBLE_GROUPS = (0, 1, 2)  # MuJoCo draws these by default; Meta-World keeps collision shapes in group 4
 _TABLE_MATERIAL, _TABLE_BODY, _RIM_BODY = "table_wood", "tablelink", "RetainingWall"
 _DEFAULT_GREY = np.array([0.5, 0.5, 0.5, 1], np.float32)
 _TEXTURE_ROLE_RGB = 1  # mjtTextureRole.mjTEXROLE_RGB
+_SKYBOX = 2  # mjtTexture.mjTEXTURE_SKYBOX
 
 
 class ModelPainter:
@@ -39,6 +44,7 @@ class ModelPainter:
 
     def __init__(self, model: Any, data: Any, cameras: tuple[str, ...]) -> None:
         self._model, self._data, self._cameras = model, data, cameras
+        self._fixed = tuple(name for name in cameras if not _is_carried(model, name))
         self._first = {name: np.copy(array) for name, array in self._arrays().items()}
         self._colors = _geom_colors(model)
         robot = model.body_rootid[model.body("hand").id]
@@ -48,22 +54,38 @@ class ModelPainter:
         self._task_geoms = tuple(task)
         self._solids = [g for g in visible if g not in self._table and model.geom_type[g] != 0]
         self._opacity = _geom_opacity(model)
-        self._objects = tuple(g for g in task if _moves(model, model.geom_bodyid[g]))
+        moving = {int(model.body_rootid[model.jnt_bodyid[j]]) for j in range(model.njnt)}
+        self._objects = tuple(g for g in task if model.body_rootid[model.geom_bodyid[g]] in moving)
+        self._loose = loose_bodies(model)
+        around = [g for g in visible if model.geom_bodyid[g] == 0 or _body_name(model, g) == _RIM_BODY]
+        backdrop = [t for t in range(model.ntex) if model.tex_type[t] == _SKYBOX]
+        self._table_textures = _textures(model, self._table)
+        self._background_textures = (*_textures(model, around), *backdrop)
+        self._lit_textures = _textures(model, visible)
+        self._textures = {t: _bitmap(model, t) for t in (*self._lit_textures, *backdrop)}
+        self.bitmaps: tuple[Bitmap, ...] = ()
+        """The textures that differ from the model's."""
 
     def scene(self, path: Sequence[NDArray[np.floating]]) -> Scene:
         """The untouched scene as it stands now; `path` are points `[3]` in metres that the gripper passes."""
         return Scene(
             values={name: array.copy() for name, array in self._first.items()},
-            table_geoms=self._table,
+            palettes={texture: image.colors.copy() for texture, image in self._textures.items()},
+            texture_means={texture: image.mean.copy() for texture, image in self._textures.items()},
+            lit_textures=self._lit_textures,
+            table_textures=self._table_textures,
+            background_textures=self._background_textures,
             object_geoms=self._objects,
+            loose_objects=self._loose,
+            cameras=tuple(int(self._model.camera(name).id) for name in self._cameras),
             geom_color=self._colors.copy(),
             geom_opacity=self._opacity.copy(),
             table_height=float(self._boxes(self._table)[:, 1, 2].max()),
             solids=self._boxes(self._solids),
-            eyes=tuple(self._data.cam_xpos[self._model.camera(c).id].copy() for c in self._cameras),
-            keep_out=tuple(self._rectangle(g) for g in self._task_geoms),
-            path=tuple((float(p[0]), float(p[1])) for p in path),
-            views=tuple(_view(self._model, self._data, camera) for camera in self._cameras),
+            things=self._boxes(self._task_geoms),
+            eyes=tuple(self._data.cam_xpos[self._model.camera(c).id].copy() for c in self._fixed),
+            path=tuple((float(p[0]), float(p[1]), float(p[2])) for p in path),
+            views=tuple(_view(self._model, self._data, camera) for camera in self._fixed),
         )
 
     def apply(self, change: Change) -> None:
@@ -72,7 +94,11 @@ class ModelPainter:
 
         for name, array in self._arrays().items():
             array[:] = change.values.get(name, self._first[name])
-        mujoco.mj_camlight(self._model, self._data)  # lamps' places in the world; physics does not read them
+        mujoco.mj_camlight(self._model, self._data)  # lamps' and cameras' places; physics does not read them
+        self.bitmaps = tuple(
+            Bitmap(texture, self._textures[texture].with_colors(colors))
+            for texture, colors in change.palettes.items()
+        )
 
     def _arrays(self) -> dict[str, Array]:
         arrays = {name: getattr(self._model, name) for name in _MODEL_FIELDS}
@@ -88,14 +114,6 @@ class ModelPainter:
         reach = np.einsum("gij,gj->gi", np.abs(turn), half)
         return np.stack([middle - reach, middle + reach], axis=1)
 
-    def _rectangle(self, geom: int) -> tuple[float, float, float, float]:
-        """The geom's bounding box, seen from above."""
-        centre, half = np.split(self._model.geom_aabb[geom], 2)
-        turn = self._data.geom_xmat[geom].reshape(3, 3)
-        x, y, _ = self._data.geom_xpos[geom] + turn @ centre
-        half_x, half_y, _ = np.abs(turn) @ half
-        return float(x), float(y), float(half_x), float(half_y)
-
 
 def _is_table_top(model: Any, geom: int) -> bool:
     # By material: pick-out-of-hole lays a second top, with a hole, on the table.
@@ -109,12 +127,39 @@ def _belongs_to_task(model: Any, geom: int, robot: int) -> bool:
     return root not in (0, robot) and not known and not _is_table_top(model, geom)
 
 
-def _moves(model: Any, body: int) -> bool:
-    while body != 0:
+def loose_bodies(model: Any) -> tuple[str, ...]:
+    """Names of the bodies that no joint holds to anything."""
+    import mujoco
+
+    free = [j for j in range(model.njnt) if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE]
+    return tuple(str(model.body(model.jnt_bodyid[j]).name) for j in free)
+
+
+def _is_carried(model: Any, camera: str) -> bool:
+    """Whether the camera moves with a part of the robot."""
+    body = int(model.cam_bodyid[model.camera(camera).id])
+    while body:
         if model.body_dofnum[body] > 0:
             return True
-        body = model.body_parentid[body]
+        body = int(model.body_parentid[body])
     return False
+
+
+def _body_name(model: Any, geom: int) -> str:
+    return str(model.body(model.geom_bodyid[geom]).name)
+
+
+def _textures(model: Any, geoms: Sequence[int]) -> tuple[int, ...]:
+    """The textures on these geoms, each once."""
+    materials = [int(model.geom_matid[g]) for g in geoms if model.geom_matid[g] >= 0]
+    found = (int(model.mat_texid[material, _TEXTURE_ROLE_RGB]) for material in materials)
+    return tuple(dict.fromkeys(texture for texture in found if texture >= 0))
+
+
+def _bitmap(model: Any, texture: int) -> Indexed:
+    first, channels = model.tex_adr[texture], model.tex_nchannel[texture]
+    size = model.tex_height[texture] * model.tex_width[texture] * channels
+    return indexed(model.tex_data[first : first + size].tobytes(), int(channels))
 
 
 def _geom_colors(model: Any) -> Array:
@@ -129,11 +174,7 @@ def _geom_colors(model: Any) -> Array:
             colors[geom] = model.mat_rgba[material, :3]
         texture = model.mat_texid[material, _TEXTURE_ROLE_RGB]
         if texture >= 0:
-            first = model.tex_adr[texture]
-            pixels = model.tex_height[texture] * model.tex_width[texture]
-            channels = model.tex_nchannel[texture]
-            texels = model.tex_data[first : first + pixels * channels].reshape(pixels, channels)
-            colors[geom] *= texels[:, :3].mean(axis=0) / 255
+            colors[geom] *= _bitmap(model, int(texture)).mean
     return np.clip(colors, 0, 1)
 
 

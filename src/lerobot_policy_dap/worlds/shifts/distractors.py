@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..rendering import VisualGeom
-from .base import Array, Change, Scene
+from .base import Array, Change, Factor, Scene
 
 CLEARANCE = 0.04
 """Least distance in metres from a distractor's rim to the task's things and to other distractors."""
@@ -17,14 +17,17 @@ PATH_CLEARANCE = 0.10
 
 _TABLE = ((-0.62, 0.27), (0.62, 0.93))  # the part of the table top inside its rim, in metres
 _CANDIDATES = 4000
+_POINTS_A_LEG = 12  # of the gripper's path, a few centimetres apart
+_MARGIN = 0.01  # between a distractor and what it must not cover, in half images
 _KINDS = ("box", "sphere", "cylinder", "capsule", "ellipsoid")
 
 
-class Distractors:
+class Distractors(Factor):
     """Solid objects of several shapes and colours, 4 to 10 cm wide, standing on the table in sight of a camera.
 
-    They are drawn and not simulated: nothing can touch them. None covers the task's things, its goal or the
-    gripper's way between them. The objects of a lower severity are the first ones of a higher.
+    They are drawn and not simulated: nothing can touch them. None stands on the task's things, its goal or the
+    gripper's way between them, nor covers one of them in a camera's first frame. The objects of a lower severity are
+    the first ones of a higher. Cameras that the robot carries are not asked: what they see changes as it moves.
     """
 
     name = "distractors"
@@ -32,22 +35,27 @@ class Distractors:
     unit = "objects"
     magnitudes = (1.0, 2.0, 4.0, 6.0, 8.0)
 
-    def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
-        """See `Shift`."""
+    needs = "room on the table"
+
+    def change(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
+        """See `Factor`."""
         spots = rng.uniform(*_TABLE, size=(_CANDIDATES, 2))
         sizes = rng.uniform(0.02, 0.05, size=(_CANDIDATES, 3))
         kinds = rng.choice(_KINDS, size=_CANDIDATES)
         colors = rng.uniform(0.05, 0.95, size=(_CANDIDATES, 3))
         yaws = rng.uniform(0, np.pi, size=_CANDIDATES)
+        way = _way(scene)
         placed: list[VisualGeom] = []
         taken: list[tuple[Array, float]] = []
         solids = scene.solids
         for spot, size, kind, color, yaw in zip(spots, sizes, kinds, colors, yaws, strict=True):
             geom = _standing(str(kind), size, spot, float(yaw), color, scene.table_height)
             rim = footprint_radius(geom)
-            if not _in_sight(scene, geom, solids) or not _is_free(scene, spot, rim):
+            if not _is_free(scene, spot, rim):
                 continue
             if any(np.linalg.norm(spot - other) < rim + radius + CLEARANCE for other, radius in taken):
+                continue
+            if not _in_sight(scene, geom, solids, way):
                 continue
             placed.append(geom)
             taken.append((spot, rim))
@@ -73,13 +81,20 @@ def _standing(kind: str, size: Array, spot: Array, yaw: float, color: Array, flo
 
 
 def _is_free(scene: Scene, spot: Array, rim: float) -> bool:
-    for x, y, half_x, half_y in scene.keep_out:
-        outside = np.maximum(np.abs(spot - (x, y)) - (half_x, half_y), 0)
-        if np.linalg.norm(outside) < rim + CLEARANCE:
-            return False
-    points = [np.asarray(p) for p in scene.path]
+    low, high = scene.things[:, 0, :2], scene.things[:, 1, :2]
+    outside = np.maximum(np.maximum(low - spot, spot - high), 0)
+    if (np.linalg.norm(outside, axis=1) < rim + CLEARANCE).any():
+        return False
+    points = [np.asarray(p[:2]) for p in scene.path]
     legs = list(pairwise(points)) or [(p, p) for p in points]
     return all(distance_to_segment(spot, a, b) >= rim + PATH_CLEARANCE for a, b in legs)
+
+
+def _way(scene: Scene) -> Array:
+    """Points `[N, 3]` along the gripper's path."""
+    points = np.array(scene.path).reshape(-1, 3)
+    part = np.linspace(0, 1, _POINTS_A_LEG)[:, None]
+    return np.concatenate([points, *((1 - part) * a + part * b for a, b in pairwise(points))])
 
 
 def distance_to_segment(point: Array, a: Array, b: Array) -> float:
@@ -90,20 +105,50 @@ def distance_to_segment(point: Array, a: Array, b: Array) -> float:
     return float(np.linalg.norm(point - a - part * along))
 
 
-def _in_sight(scene: Scene, geom: VisualGeom, solids: Array) -> bool:
+def _in_sight(scene: Scene, geom: VisualGeom, solids: Array, way: Array) -> bool:
     """Whether a camera has the object's centre inside its image with a free view of it, and it hides nothing."""
     if not scene.views:
         return True
-    centre, box = np.array(geom.position), _box(geom)[None]
-    things = solids.mean(axis=1)
+    centre, box = np.array(geom.position), _box(geom)
+    middles = solids.mean(axis=1)
     seen = False
     for view, eye in zip(scene.views, scene.eyes, strict=True):
         right, up, depth = view @ np.array([*centre, 1.0])
         inside = depth > 0 and max(abs(right), abs(up)) < 0.9 * depth
         seen |= bool(inside and not _blocked(eye, centre, solids).any())
-        if any(_blocked(eye, thing, box).any() for thing in things):
+        if any(_blocked(eye, thing, box[None]).any() for thing in middles):
+            return False
+        if _hides(view, eye, box, np.concatenate([scene.things, np.stack([way, way], axis=1)])):
             return False
     return seen
+
+
+def _hides(view: Array, eye: Array, box: Array, things: Array) -> bool:
+    """Whether the box may cover a part of a thing behind it: whether the rectangles around them in the image meet."""
+    low, high = _rectangles(view, box[None])
+    their_low, their_high = _rectangles(view, things)
+    meets = ((low <= their_high + _MARGIN) & (their_low <= high + _MARGIN)).all(axis=1)
+    nearest = np.linalg.norm(_corners(box[None]) - eye, axis=2).min()
+    behind = np.linalg.norm(_corners(things) - eye, axis=2).max(axis=1) > nearest
+    return bool((meets & behind).any())
+
+
+def _corners(boxes: Array) -> Array:
+    """`[N, 8, 3]` of boxes (low, high) `[N, 2, 3]`."""
+    which = np.indices((2, 2, 2)).reshape(3, 8)
+    corners: Array = np.stack([boxes[:, which[axis], axis] for axis in range(3)], axis=2)
+    return corners
+
+
+def _rectangles(view: Array, boxes: Array) -> tuple[Array, Array]:
+    """Low and high corners `[N, 2]` of the boxes in the image, in half images; everything for one behind the eye."""
+    seen = np.concatenate([_corners(boxes), np.ones((len(boxes), 8, 1))], axis=2) @ view.T
+    depth = seen[..., 2:]
+    places = np.where(depth > 0, seen[..., :2] / np.where(depth > 0, depth, 1), np.nan)
+    return (
+        np.nan_to_num(places.min(axis=1), nan=-np.inf),
+        np.nan_to_num(places.max(axis=1), nan=np.inf),
+    )
 
 
 def _box(geom: VisualGeom) -> Array:

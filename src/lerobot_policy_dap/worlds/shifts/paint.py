@@ -1,58 +1,38 @@
-"""Another colour on the table or on the manipulated object."""
+"""Another colour on the manipulated object."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...errors import UserError
-from .base import Change, Scene
+from .base import Change, Factor, Scene
 from .color import at_distance
 
-_FARTHEST = 50.0
+_FARTHEST = 75.0
 
 
-def painted(scene: Scene, geoms: tuple[int, ...], magnitude: float, rng: np.random.Generator) -> Change:
-    """The geoms in plain paint at CIELAB distance `magnitude` from their own mean colours.
+class ObjectColor(Factor):
+    """The manipulated object in another paint; everything else untouched.
 
-    They leave their materials, which other things may share, and with them any texture. Geoms of one colour get
-    one new colour; all move in the same random direction where their colours allow it.
+    A thing of which only a part moves, such as a door or a drawer in its case, is painted whole. Its geoms leave
+    their materials, which other things may share, and with them any texture. All colours move in one random
+    direction where there is one that all can be shown in.
     """
-    rgba, material = scene.values["geom_rgba"].copy(), scene.values["geom_matid"].copy()
-    state = rng.bit_generator.state
-    for geom in geoms:
-        rng.bit_generator.state = state
-        rgba[geom, :3] = at_distance(scene.geom_color[geom], magnitude, _FARTHEST, rng)
-        rgba[geom, 3] = scene.geom_opacity[geom]
-        material[geom] = -1
-    return Change({"geom_rgba": rgba, "geom_matid": material})
-
-
-class _Paint:
-    unit = "ΔE"
-    magnitudes = (10.0, 20.0, 30.0, 40.0, _FARTHEST)
-
-
-class TableColor(_Paint):
-    """The wooden table top in plain paint."""
-
-    name = "table_color"
-    quantity = "colour of the table top (CIELAB, from its mean colour)"
-
-    def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
-        """See `Shift`."""
-        if not scene.table_geoms:
-            raise UserError("shift table_color: this task has no table")
-        return painted(scene, scene.table_geoms, magnitude, rng)
-
-
-class ObjectColor(_Paint):
-    """The manipulated object in another paint; everything else untouched."""
 
     name = "object_color"
     quantity = "colour of the manipulated object (CIELAB)"
+    unit = "ΔE"
+    magnitudes = (15.0, 30.0, 45.0, 60.0, _FARTHEST)
+    needs = "an object that moves"
 
-    def draw(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
-        """See `Shift`."""
-        if not scene.object_geoms:
-            raise UserError("shift object_color: this task has no object that moves")
-        return painted(scene, scene.object_geoms, magnitude, rng)
+    def lacks(self, scene: Scene) -> str | None:
+        """See `Factor`."""
+        return None if scene.object_geoms else "this task has no object that moves"
+
+    def change(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
+        """See `Factor`."""
+        rgba, material = scene.values["geom_rgba"].copy(), scene.values["geom_matid"].copy()
+        geoms = list(scene.object_geoms)
+        rgba[geoms, :3] = at_distance(scene.geom_color[geoms], magnitude, _FARTHEST, rng)
+        rgba[geoms, 3] = scene.geom_opacity[geoms]
+        material[geoms] = -1
+        return Change({"geom_rgba": rgba, "geom_matid": material})

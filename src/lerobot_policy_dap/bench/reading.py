@@ -1,0 +1,65 @@
+"""Results from disk, whatever wrote them: the folder of `dap bench run` or `dap eval`, or an episode table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..files import read_json
+from .compare import ResultSet
+from .episodes import read_episodes
+from .store import PLAN_FILE, open_results
+
+TABLE = "episodes.parquet"
+_CONFIG = "config.json"
+
+
+def read_result_set(path: Path) -> ResultSet:
+    """The result set in a folder or a Parquet file.
+
+    Raises:
+        UserError: there is none, or it is truncated; the line names the file.
+    """
+    if path.is_file():
+        return ResultSet(str(path), read_episodes(path), _sizes_beside(path))
+    if (path / PLAN_FILE).exists():
+        found = open_results(path)
+        if not found.episodes:
+            raise UserError(f"{path} has no finished episodes yet; run `dap bench run` to its end")
+        return ResultSet(str(path), found.episodes, image_sizes(found.plan.get("policies") or []))
+    if (path / TABLE).exists():
+        return ResultSet(str(path), read_episodes(path / TABLE), _sizes_beside(path / TABLE))
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a results folder or a Parquet file of episodes")
+    raise UserError(f"{path} holds no results: there is neither {PLAN_FILE} nor {TABLE} in it")
+
+
+def image_sizes(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The image sizes that policies were evaluated with, in words.
+
+    Of a policy that does not record its `image_size`, the checkpoint's configuration tells, if it is still there; what
+    is not known is left out.
+    """
+    found = set()
+    for policy in policies:
+        size = policy.get("image_size")
+        config = Path(str(policy.get("path") or policy.get("checkpoint") or "")) / _CONFIG
+        if size is not None:
+            found.add(f"{size} px")
+        elif config.is_file():
+            features = read_json(config).get("input_features") or {}
+            shapes = [feature["shape"] for feature in features.values() if feature.get("type") == "VISUAL"]
+            found |= {f"{shape[-1]} px" for shape in shapes}
+    return frozenset(found)
+
+
+def _sizes_beside(table: Path) -> frozenset[str]:
+    """What the results.json beside a table says of its policies."""
+    results = table.parent / "results.json"
+    if not results.is_file():
+        return frozenset()
+    content = read_json(results)
+    policies = content.get("meta", {}).get("policies") if isinstance(content, dict) else None
+    return image_sizes(policies or [])

@@ -1,0 +1,166 @@
+"""What a folder was asked to hold: plan.json, written before the first episode and extended by later requests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..checkpoints import WEIGHTS_FILE, checkpoint_folder
+from ..errors import UserError
+from ..files import read_json, sha256, write_json
+from .episodes import EXPERT
+from .expert import HASH
+from .hardware import hardware
+from .plan import Plan, Policy
+from .store import PLAN_FILE, UnitKey, read_plan
+
+SCHEMA_VERSION = 1
+_ACTING_FILES = ("config.json", "policy_preprocessor*", "policy_postprocessor*")
+"""Files of a checkpoint besides its weights that decide how it acts."""
+
+Request = dict[str, Any]
+
+
+def describe_request(plan: Plan, versions: str, command: str = "") -> Request:
+    """The plan as plain JSON: settings on which results depend, policies with their hashes, and cells."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "settings": {
+            "max_steps": plan.max_steps,
+            "batch": plan.batch,
+            "first_seed": plan.first_seed,
+            "device": plan.device,
+            "versions": versions,
+        },
+        "policies": [_describe(policy) for policy in plan.policies],
+        "cells": [cell._asdict() for cell in plan.cells()],
+        "left_out": [list(pair) for pair in plan.left_out],
+        "command": command,
+        "hardware": hardware(),
+    }
+
+
+def claim(out: Path, request: Request) -> Request:
+    """Makes `out` the place of the request, or extends what it holds by it, and returns all that it then holds.
+
+    A cell keeps the larger of the two numbers of episodes. Nothing finished is lost or run again.
+
+    Raises:
+        UserError: `out` holds something else, or was evaluated with other settings or other checkpoints.
+    """
+    file = out / PLAN_FILE
+    if not file.exists():
+        # Hidden files are our own lock and what a killed run has left half-written.
+        strangers = sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) if out.exists() else []
+        if strangers:
+            raise UserError(f"{out} holds something else ({strangers[0]}); choose another --out")
+        write_json(file, request)
+        return request
+    found = read_plan(out)
+    merged = extend(found, request, out)
+    if merged != found:
+        write_json(file, merged)
+    return merged
+
+
+def extend(found: Request, request: Request, out: Path) -> Request:
+    """The request joined to what was asked before.
+
+    Raises:
+        UserError: they cannot lie in one table; the line names what differs.
+    """
+    if found.get("schema") != SCHEMA_VERSION:
+        raise UserError(f"{out / PLAN_FILE} is not a plan that this version reads; choose another --out")
+    for name, value in request["settings"].items():
+        if found["settings"].get(name) != value:
+            raise UserError(
+                f"{out} holds an evaluation with {name}={found['settings'].get(name)}, not {value}; "
+                "choose another --out"
+            )
+    policies = {(p["name"], p["training_seed"]): p for p in found["policies"]}
+    for policy in request["policies"]:
+        known = policies.get((policy["name"], policy["training_seed"]))
+        for what in ("checkpoint", "acting"):
+            if known is not None and known[what] != policy[what]:
+                raise UserError(
+                    f"{out} holds {policy['name']}@{policy['training_seed']} of another checkpoint than "
+                    f"{policy['path']} ({what} {known[what][:12]}, not {policy[what][:12]}); "
+                    "choose another --out, or name the replicate: NAME@SEED=CHECKPOINT"
+                )
+        policies[policy["name"], policy["training_seed"]] = policy
+    _check_replicates(list(policies.values()))
+    cells = {tuple(cell[key] for key in UnitKey.CELL): cell for cell in found["cells"]}
+    for cell in request["cells"]:
+        key = tuple(cell[key] for key in UnitKey.CELL)
+        known = cells.get(key, cell)
+        cells[key] = {**cell, "episodes": max(cell["episodes"], known["episodes"])}
+    left_out = list(found["left_out"]) + [pair for pair in request["left_out"] if pair not in found["left_out"]]
+    return {
+        **found,
+        "policies": list(policies.values()),
+        "cells": list(cells.values()),
+        "left_out": left_out,
+        "command": request["command"],
+        "hardware": request["hardware"],
+    }
+
+
+@contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Holds `out` against a second run, which would do the same work twice; a killed run lets go by itself."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another run is writing into {out}; wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _describe(policy: Policy) -> dict[str, Any]:
+    who = {"name": policy.name, "training_seed": policy.training_seed}
+    if policy.path is None:
+        return {**who, "type": EXPERT, "path": None, "checkpoint": HASH, "acting": HASH}
+    folder = checkpoint_folder(policy.path)
+    config = read_json(folder / "config.json")
+    sizes = {
+        feature["shape"][-1]
+        for feature in (config.get("input_features") or {}).values()
+        if feature["type"] == "VISUAL"
+    }
+    return {
+        **who,
+        "type": config.get("type"),
+        "image_size": ", ".join(map(str, sorted(sizes))) or None,
+        "path": str(folder),
+        "checkpoint": sha256(folder / WEIGHTS_FILE),
+        "acting": _acting(folder),
+    }
+
+
+def _acting(folder: Path) -> str:
+    """One hash of the configuration and processors: with other normalisation the same weights act differently."""
+    files = sorted({file for pattern in _ACTING_FILES for file in folder.glob(pattern) if file.is_file()})
+    listing = "\n".join(f"{file.name} {sha256(file)}" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _check_replicates(policies: list[dict[str, Any]]) -> None:
+    """One checkpoint twice under one name would count as two trainings."""
+    seen: dict[tuple[str, str], int] = {}
+    for policy in policies:
+        key = policy["name"], policy["checkpoint"]
+        if key in seen:
+            raise UserError(
+                f"{key[0]}@{seen[key]} and {key[0]}@{policy['training_seed']} are one checkpoint; "
+                "training replicates must be trained from different seeds"
+            )
+        seen[key] = policy["training_seed"]

@@ -1,0 +1,5 @@
+"""`python -m lerobot_policy_dap.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,182 @@
+"""Plays chunks at the control rate while the next one is being asked for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Action = NDArray[np.float32]
+
+
+class Policy(Protocol):
+    """What the player asks: our client, or openpi's."""
+
+    def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+        """A chunk for an observation."""
+        ...
+
+    def get_server_metadata(self) -> dict[str, Any]:
+        """What the server says of its policy."""
+        ...
+
+
+class Command(NamedTuple):
+    """What the robot is to do now."""
+
+    action: Action
+    """`[A]`, robot units."""
+    held: bool
+    """Whether this is no plan, but what `hold` makes of the last command: no chunk is there in time."""
+    chunk_id: str | None
+    """The chunk it comes from."""
+    place: int
+    """Its place in that chunk, from 0."""
+
+
+class ChunkPlayer:
+    """One action a control step, from chunks that are asked for ahead of need.
+
+    `act` never waits, except for the very first chunk: before it the robot has been told nothing. A new chunk is
+    asked for so early that, at the latency seen so far, it arrives when `execute` actions of the present one are
+    played; the present one plays on while it is late, and when it ends the player holds. The new chunk starts at the
+    place after as many actions as were played since its observation; steps held meanwhile do not count, since the
+    robot stood still. Across the seam no number changes by more than the server allows in a step.
+
+    Args:
+        policy: who is asked, in a thread of the player's own.
+        period: seconds of a control step.
+        execute: actions of a chunk to play before it is replaced; the policy's own number if not given.
+        hold: makes a safe command of the last one. The default repeats it: right where actions are positions. Where
+            they are velocities or differences, give one that stands still.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        period: float,
+        execute: int | None = None,
+        hold: Callable[[Action], Action] = lambda last: last,
+    ) -> None:
+        metadata = policy.get_server_metadata()
+        self._policy, self._period, self._hold = policy, period, hold
+        self._execute = execute or int(metadata.get("n_action_steps", 1))
+        self._features = set(metadata.get("observation", {}))
+        self._most_change = metadata.get("action", {}).get("max_change")
+        self._history: deque[dict[str, Any]] = deque(maxlen=int(metadata.get("n_obs_steps", 1)))
+        self._asker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chunk player")
+        self._step = 0
+        self._plan: dict[str, Any] | None = None
+        self._place = 0  # of the next action in the plan
+        self._asked: Future[dict[str, Any]] | None = None
+        self._asked_step = 0
+        self._played_since = 0
+        self._delays: deque[int] = deque([1], maxlen=10)
+        self._last: Action | None = None
+        self._episode_begins = True
+        self.held_steps = 0
+        """Control steps without a plan."""
+        self.trouble: BaseException | None = None
+        """Why the last request failed; None after one that did not."""
+
+    @property
+    def delay(self) -> int:
+        """Control steps that the next answer is expected to take: the longest of the last ten."""
+        return max(self._delays)
+
+    def act(self, observation: Mapping[str, Any]) -> Command:
+        """The command for this control step; call it once a step, with what the robot sees now.
+
+        Raises:
+            Exception: the policy's own, such as `ServerUnavailable`: there is no first chunk, and so nothing to hold.
+        """
+        observation = self._with_history(observation)
+        self._collect()
+        if self._asked is None and self._place + self.delay >= min(self._execute, self._place + len(self._left())):
+            self._ask(observation)
+        if self._last is None:
+            self._wait_for_the_first()
+        command = self._command()
+        self._last = command.action
+        self._step += 1
+        return command
+
+    def reset(self) -> None:
+        """An episode begins: forgets plan, history and last command."""
+        if self._asked is not None:
+            self._asked.exception()  # waits: a client takes one request at a time
+        self._plan = self._asked = self._last = None
+        self._place = 0
+        self._history.clear()
+        self._episode_begins = True
+
+    def close(self) -> None:
+        """Ends the asking thread; the policy stays open."""
+        self._asker.shutdown(cancel_futures=True)
+
+    def _command(self) -> Command:
+        left = self._left()
+        if self._plan is None or not len(left):
+            assert self._last is not None
+            self.held_steps += 1
+            return Command(self._hold(self._last), True, None, 0)
+        action = left[0]
+        if self._last is not None and self._most_change is not None:
+            # The server bounds changes within a chunk; when it arrives, and so where it begins, only we know.
+            action = np.clip(action, self._last - self._most_change, self._last + self._most_change)
+        command = Command(action, False, self._plan.get("chunk_id"), self._place)
+        self._place += 1
+        self._played_since += 1
+        return command
+
+    def _left(self) -> NDArray[np.float32]:
+        """What is still to play, `[k, A]`."""
+        actions: NDArray[np.float32] = (
+            self._plan["actions"] if self._plan is not None else np.empty((0, 0), np.float32)
+        )
+        return actions[self._place :]
+
+    def _ask(self, observation: dict[str, Any]) -> None:
+        request = {**observation, "timestamp": time.monotonic()}
+        if self._last is not None:
+            request["last_action"] = self._last
+        if len(left := self._left()):
+            request |= {"prev_chunk_left_over": left, "inference_delay": self.delay}
+        if self._episode_begins:
+            request["reset"] = True
+            self._episode_begins = False
+        self._asked = self._asker.submit(self._policy.infer, request)
+        self._asked_step, self._played_since = self._step, 0
+
+    def _collect(self) -> None:
+        """Takes the answer to the request under way, if it is there."""
+        if self._asked is None or not self._asked.done():
+            return
+        asked, self._asked = self._asked, None
+        self.trouble = asked.exception()  # of whatever class: a robot must be told something every step
+        if self.trouble is None:
+            self._plan, self._place = asked.result(), self._played_since
+            self._delays.append(max(1, self._step - self._asked_step))
+
+    def _wait_for_the_first(self) -> None:
+        assert self._asked is not None
+        asked, self._asked = self._asked, None
+        self._plan, self._place, self.trouble = asked.result(), 0, None
+        milliseconds = float(self._plan.get("server_timing", {}).get("total_ms", 0))
+        self._delays.append(max(1, math.ceil(milliseconds / 1000 / self._period)))
+
+    def _with_history(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        """Stacks the last `n_obs_steps` observations, a control step apart as in training."""
+        steps = self._history.maxlen or 1
+        if steps == 1:
+            return dict(observation)
+        seen = {key: value for key, value in observation.items() if key in self._features}
+        self._history.append(seen)
+        past = [self._history[0]] * (steps - len(self._history)) + list(self._history)
+        return {**observation, **{key: np.stack([frame[key] for frame in past]) for key in seen}}

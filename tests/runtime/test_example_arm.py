@@ -1,0 +1,51 @@
+"""The guide's simulated arm: driven through a server by an untrained policy, with a recording that a browser shows."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from lerobot.configs import FeatureType, PolicyFeature
+from small_policies import save_checkpoint, serving
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_arm_of_the_guide_is_driven_and_its_recording_plays(tmp_path, chromium, monkeypatch, capsys):
+    import drive_metaworld
+
+    checkpoint = save_checkpoint(
+        tmp_path / "checkpoint",
+        inputs={
+            "observation.images.corner2": PolicyFeature(FeatureType.VISUAL, (3, 48, 48)),
+            "observation.state": PolicyFeature(FeatureType.STATE, (4,)),
+        },
+        action={"min": [-1.0] * 4, "max": [1.0] * 4, "mean": [0.0] * 4, "std": [0.5] * 4},
+    )
+    out = tmp_path / "drive.html"
+    with serving(checkpoint) as server:
+        arguments = [
+            "--server",
+            f"ws://127.0.0.1:{server.port}",
+            "--steps",
+            "12",
+            "--rate",
+            "50",
+            "--out",
+            str(out),
+        ]
+        monkeypatch.setattr(sys, "argv", ["drive_metaworld.py", *arguments])
+        drive_metaworld.main()
+        assert server.metrics.value("requests_total", outcome="answered") >= 3
+        assert server.metrics.value("requests_total", outcome="refused") == 0
+    assert "control steps: 12 at 50 Hz" in capsys.readouterr().out
+
+    page, troubles = chromium.new_page(), []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.goto(out.as_uri())
+    page.wait_for_function("film.readyState >= 2 && film.duration > 0")
+    assert page.locator("svg").count() == 4
+    assert not troubles
+    page.close()
