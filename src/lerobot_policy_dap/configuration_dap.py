@@ -49,11 +49,19 @@ class DAPConfig(PreTrainedConfig):
     """A policy flow and an action-conditioned dynamics flow, coupled while they generate."""
 
     horizon: int = 16
-    """H: actions in a chunk. The outcome is the observation H steps from now."""
+    """H: actions in a chunk."""
     n_action_steps: int = 8
     """Actions executed before the next chunk is planned."""
     coupling: str = Coupling.TWO_WAY.value
-    """The arm: `none` (plain flow matching) or `two_way` (DAP)."""
+    """The arm: `none` (plain flow matching), `two_way` (DAP), or one between: `auxiliary`, `agnostic`, `one_way`,
+    `shuffled` (docs/method.md). Weights of one arm load as another: a trained `two_way` as `auxiliary` generates
+    without feedback."""
+    outcome_offsets: tuple[int, ...] = ()
+    """The outcome is the observation so many steps from now, one or several; the horizon where none is given, and 0
+    for the observation now (a control that holds no future)."""
+    outcome_grid: int = 0
+    """0: the outcome of an image is its encoding, a vector. g: the means of its features over g x g cells, each a
+    token of its own to a transformer."""
     num_inference_steps: int = 4
     """K: coupled Euler steps from noise to a chunk. On three tasks 2, 4 and 10 succeeded alike (benchmarks/)."""
     compile_model: bool = False
@@ -136,6 +144,13 @@ class DAPConfig(PreTrainedConfig):
             raise UserError(
                 f"policy.encoder_width is {self.encoder_width}; a residual encoder's is a multiple of 8"
             )
+        self.outcome_offsets = tuple(self.outcome_offsets) or (self.horizon,)
+        if list(self.outcome_offsets) != sorted(set(self.outcome_offsets)) or self.outcome_offsets[0] < 0:
+            raise UserError(
+                f"policy.outcome_offsets is {list(self.outcome_offsets)}; give rising numbers of steps from now"
+            )
+        if self.outcome_grid < 0:
+            raise UserError(f"policy.outcome_grid is {self.outcome_grid}; it is a number of cells a side, or 0")
         if self.coupling not in list(Coupling):
             known = ", ".join(Coupling)
             raise UserError(f"policy.coupling is {self.coupling!r}; choose one of: {known}")
@@ -160,8 +175,8 @@ class DAPConfig(PreTrainedConfig):
 
     @property
     def observation_delta_indices(self) -> list[int]:
-        """Now, and the observation after the chunk where the arm learns dynamics."""
-        return [0, self.horizon] if self.arm.learns_dynamics else [0]
+        """Now, and the observations that are the outcome where the arm learns dynamics."""
+        return [0, *(o for o in self.outcome_offsets if o)] if self.arm.learns_dynamics else [0]
 
     @property
     def action_delta_indices(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -20,11 +21,15 @@ from .compiling import compiled
 from .configuration_dap import HEAD_DIM, DAPConfig
 from .errors import UserError
 from .files import RECORDING_FILE, read_json, write_json
-from .flow import FlowLosses, Sample, flow_losses, sample
+from .flow import FlowLosses, Sample, Seen, flow_losses, outcome_of, sample
 from .nets import ImageEncoder, VelocityMLP, VelocityTransformer
 from .nets.augment import random_shift
 from .nets.statistics import Standardize, effective_rank
 
+log = logging.getLogger(__name__)
+
+COLLAPSED_RANK = 1.5
+"""Outcomes of a lower effective rank hold next to nothing (a batch of distinct frames has 5 to 20)."""
 DIAGNOSTICS_EVERY = 50
 """Training steps between two measurements of the figures that cost an extra evaluation, or a wait for a GPU."""
 
@@ -32,8 +37,8 @@ DIAGNOSTICS_EVERY = 50
 class DAPPolicy(PreTrainedPolicy):
     """Proposes action chunks that agree with what an action-conditioned dynamics model says they lead to.
 
-    The outcome s of a chunk is the observation H steps later: its images through an averaged copy of the
-    encoder, and its state, standardised.
+    The outcome s of a chunk is the observation `outcome_offsets` steps later: its images through an averaged copy of
+    the encoder, and its state, standardised. It is `O` offsets of `S` numbers, of which a network sees tokens.
     """
 
     config_class = DAPConfig
@@ -57,15 +62,19 @@ class DAPPolicy(PreTrainedPolicy):
             config.encoder,
         )
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        self.outcome_dim = context_dim = self.encoder.dim + self.state_dim
+        context_dim = self.encoder.dim + self.state_dim
+        tokens, width = self.encoder.outcome_shape(config.outcome_grid)
+        width += self.state_dim
+        self.outcome_dim = tokens * width
         self.standardize = Standardize(self.outcome_dim)
-        outcome_shape = (self.outcome_dim,)
-        sizes = ((config.hidden_dim, config.depth), (config.dynamics_hidden_dim, config.dynamics_depth))
-        shapes = ((self.chunk_shape, outcome_shape), (outcome_shape, self.chunk_shape))
-        self.policy, self.dynamics = (
-            _velocity(config, own, other, context_dim, hidden, depth)
-            for (own, other), (hidden, depth) in zip(shapes, sizes, strict=True)
+        self.outcome_shape = (len(config.outcome_offsets) * tokens, width)
+        self.policy = _velocity(
+            config, self.chunk_shape, self.outcome_shape, context_dim, config.hidden_dim, config.depth
         )
+        self.dynamics = _velocity(
+            config, self.outcome_shape, self.chunk_shape, context_dim, config.dynamics_hidden_dim,
+            config.dynamics_depth, timed_feedback=True,
+        )  # fmt: skip
         if not config.arm.learns_dynamics:
             self.dynamics.requires_grad_(False)
         # What FSDP shards as one unit; accelerate looks the names up among the modules.
@@ -74,6 +83,7 @@ class DAPPolicy(PreTrainedPolicy):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.updates: Tensor
         self._forwards = 0
+        self._warned = False
         self._observed = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
         self._generate: Callable[[dict[str, Tensor], Tensor, Tensor], Sample] | None = None
         self.reset()
@@ -85,10 +95,10 @@ class DAPPolicy(PreTrainedPolicy):
 
         Args:
             batch: images `[B, T, C, height, width]` in [0, 1], state `[B, T, D]` and actions `[B, H, A]`, both
-                normalised, with LeRobot's `*_is_pad` masks; T is 2 (now, after the chunk), or 1 for `none`.
+                normalised, with LeRobot's `*_is_pad` masks; T as `observation_delta_indices` of the configuration.
         """
         draws = self.config.noise_draws
-        context = self._context(batch, augment=self.training)
+        context = self.context(batch, augment=self.training)
         outcome, outcome_is_pad = self._outcome(batch, context)
         action = batch[ACTION]
         action_is_pad = batch.get(f"{ACTION}_is_pad")
@@ -147,26 +157,59 @@ class DAPPolicy(PreTrainedPolicy):
         self,
         batch: dict[str, Tensor],
         action_noise: Float[Tensor, "B H A"] | None = None,
-        outcome_noise: Float[Tensor, "B S"] | None = None,
+        outcome_noise: Float[Tensor, "B N W"] | None = None,
     ) -> Sample:
-        """As `predict_action_chunk`, with the outcome that the dynamics expects of the chunk."""
+        """As `predict_action_chunk`, with the outcome `[B, O, S]` that the dynamics expects of the chunk."""
         self.eval()
         observation = {key: batch[key] for key in self._observed}
         rows = len(observation[self._observed[0]])
         if action_noise is None:
             action_noise = self._noise(rows, *self.chunk_shape)
         if outcome_noise is None:
-            outcome_noise = self._noise(rows, self.outcome_dim)
+            outcome_noise = self._noise(rows, *self.outcome_shape)
         if self._generate is None:
             device = action_noise.device
             self._generate = compiled(self._flow, device) if self.config.compile_model else self._flow
         return self._generate(observation, action_noise, outcome_noise)
 
+    @torch.no_grad()
+    def expected_outcome(
+        self,
+        batch: dict[str, Tensor],
+        action: Float[Tensor, "B H A"],
+        outcome_noise: Float[Tensor, "B N W"] | None = None,
+    ) -> Float[Tensor, "B O S"]:
+        """The outcome that the dynamics expects of a given chunk of normalised actions.
+
+        Raises:
+            UserError: this arm has no dynamics.
+        """
+        if not self.config.arm.learns_dynamics:
+            raise UserError("coupling none has no dynamics model, and so expects nothing of a chunk")
+        self.eval()
+        if outcome_noise is None:
+            outcome_noise = self._noise(len(action), *self.outcome_shape)
+        arm, steps = self.config.arm, self.config.num_inference_steps
+        return self._by_offset(outcome_of(self.dynamics, arm, self.context(batch), action, outcome_noise, steps))
+
+    @torch.no_grad()
+    def observed_outcome(self, batch: dict[str, Tensor]) -> Float[Tensor, "B S"]:
+        """What the dynamics would have had to expect, for the observation now to be what came of a chunk."""
+        self.eval()
+        seen: Tensor = self.standardize(
+            self._outcome_features({key: _at_now(batch[key]) for key in self._observed})
+        )
+        return seen
+
+    def _by_offset(self, outcome: Float[Tensor, "B N W"]) -> Float[Tensor, "B O S"]:
+        return outcome.reshape(len(outcome), len(self.config.outcome_offsets), self.outcome_dim)
+
     def _flow(self, observation: dict[str, Tensor], action_noise: Tensor, outcome_noise: Tensor) -> Sample:
         """One encoder pass and K coupled steps: what is compiled."""
-        context = self._context(observation, augment=False)
+        context = self.context(observation)
         steps = self.config.num_inference_steps
-        return sample(self.policy, self.dynamics, self.config.arm, context, action_noise, outcome_noise, steps)
+        done = sample(self.policy, self.dynamics, self.config.arm, context, action_noise, outcome_noise, steps)
+        return done if done.outcome is None else done._replace(outcome=self._by_offset(done.outcome))
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
@@ -184,41 +227,52 @@ class DAPPolicy(PreTrainedPolicy):
 
     # Observations
 
-    def _context(self, batch: dict[str, Tensor], augment: bool) -> Float[Tensor, "B D"]:
-        """The encoding of the observation now, and of nothing later."""
+    def context(self, batch: dict[str, Tensor], augment: bool = False) -> Float[Tensor, "B D"]:
+        """The encoding z of the observation now, and of nothing later: images, then state."""
         parts = []
         if self.encoder.cameras:
-            images = {camera: _at(batch[camera], 0, ndim=4) for camera in self.encoder.cameras}
+            images = {camera: _at_now(batch[camera]) for camera in self.encoder.cameras}
             if augment and self.config.image_shift:
                 size, reach = self.config.image_size, self.config.image_shift
                 images = {camera: random_shift(image, size, reach) for camera, image in images.items()}
             parts.append(self.encoder(images))
         if self.state_dim:
-            parts.append(_at(batch[OBS_STATE], 0, ndim=2))
+            parts.append(_at_now(batch[OBS_STATE]))
         return torch.cat(parts, dim=-1)
 
     @torch.no_grad()
     def _outcome(
         self, batch: dict[str, Tensor], context: Float[Tensor, "B D"]
-    ) -> tuple[Float[Tensor, "B S"], Bool[Tensor, "B"]]:
-        """The standardised outcome of each row, and whether it lies past the episode's end."""
-        B = len(context)
+    ) -> tuple[Float[Tensor, "B N W"], Bool[Tensor, "B N"]]:
+        """The standardised outcome of each row, and which of it lies past the episode's end."""
+        B, (N, W) = len(context), self.outcome_shape
         if not self.config.arm.learns_dynamics:
-            return context.new_zeros(B, self.outcome_dim), torch.ones(B, dtype=torch.bool, device=context.device)
-        keys = self._observed
-        if batch[keys[0]].shape[1] < 2:
+            return context.new_zeros(B, N, W), torch.ones(B, N, dtype=torch.bool, device=context.device)
+        times = self.config.observation_delta_indices
+        first = self._observed[0]
+        frames = batch[first]
+        if frames.ndim == len(self.config.input_features[first].shape) + 1 or frames.shape[1] != len(times):
             raise UserError(
-                f"the batch holds no {keys[0]} after the chunk; coupling {self.config.coupling} needs it"
+                f"the batch holds no {first} at the steps {times} from now; coupling {self.config.coupling} needs them"
             )
+        index = [times.index(offset) for offset in self.config.outcome_offsets]
+        raw = self._outcome_features({key: batch[key][:, index].flatten(0, 1) for key in self._observed})
+        is_pad = batch.get(f"{first}_is_pad")
+        past_end = torch.zeros(B, len(index), dtype=torch.bool, device=raw.device)
+        if is_pad is not None:
+            past_end = is_pad[:, index]
+        return self.standardize(raw).reshape(B, N, W), past_end.repeat_interleave(N // len(index), dim=1)
+
+    def _outcome_features(self, observation: dict[str, Tensor]) -> Float[Tensor, "B S"]:
+        """An observation `[B, …]` as the averaged encoder sees it, not yet standardised."""
         parts = []
         if self.encoder.cameras:
-            parts.append(self.target_encoder({camera: batch[camera][:, 1] for camera in self.encoder.cameras}))
+            images = {camera: observation[camera] for camera in self.encoder.cameras}
+            parts.append(self.target_encoder.outcome(images, self.config.outcome_grid))
         if self.state_dim:
-            parts.append(batch[OBS_STATE][:, 1])
-        raw = torch.cat(parts, dim=-1)
-        is_pad = batch.get(f"{keys[0]}_is_pad")
-        past_end = is_pad[:, 1] if is_pad is not None else torch.zeros(B, dtype=torch.bool, device=raw.device)
-        return self.standardize(raw), past_end
+            state = observation[OBS_STATE].unsqueeze(1)
+            parts.append(state.expand(-1, parts[0].shape[1] if parts else 1, -1))
+        return torch.cat(parts, dim=-1).flatten(1)
 
     # Figures
 
@@ -237,6 +291,7 @@ class DAPPolicy(PreTrainedPolicy):
             figures |= self._image_figures(context, action)
             if learns:
                 figures |= self._dynamics_figures(context, action, outcome)
+                self._warn_of_collapse(figures)
         return figures
 
     @torch.no_grad()
@@ -272,19 +327,31 @@ class DAPPolicy(PreTrainedPolicy):
         """
         t = context.new_ones(len(context))
         start = torch.zeros_like(outcome)
-        condition = self.dynamics.condition(t, context)
+        condition = self.dynamics.condition(t, context, torch.zeros_like(t))
+        blind = self.config.arm.dynamics_sees is Seen.NOTHING
 
         def error(chunk: Tensor) -> Tensor:
-            predicted: Tensor = start - self.dynamics(start, t, condition, chunk)
+            predicted: Tensor = start - self.dynamics(start, t, condition, None if blind else chunk)
             return (predicted - outcome).square().mean()
 
         variance = self.standardize.running_var
         assert variance is not None
         return {
             "outcome_spread": variance.sqrt().mean().item(),
-            "outcome_rank": effective_rank(outcome),
+            "outcome_rank": effective_rank(outcome.flatten(1)),
             "action_gain": (error(action.roll(1, dims=0)) / error(action).clamp(min=1e-8)).item(),
         }
+
+    def _warn_of_collapse(self, figures: dict[str, float]) -> None:
+        """Says so, once, when the outcomes have become constant: the dynamics' loss looks normal then."""
+        if self._warned or (figures["outcome_rank"] >= COLLAPSED_RANK and figures["outcome_spread"] > 1e-4):
+            return
+        self._warned = True
+        log.warning(
+            "the outcomes have collapsed (effective rank %.1f, spread %.2g): the dynamics learns nothing from them; "
+            "look at image_use and image_spread in the log, and lower --policy.optimizer_lr",
+            figures["outcome_rank"], figures["outcome_spread"],
+        )  # fmt: skip
 
     # Checkpoints
 
@@ -322,17 +389,23 @@ class DAPPolicy(PreTrainedPolicy):
 
 
 def _velocity(
-    config: DAPConfig, own: tuple[int, ...], other: tuple[int, ...], context_dim: int, hidden: int, depth: int
+    config: DAPConfig,
+    own: tuple[int, ...],
+    other: tuple[int, ...],
+    context_dim: int,
+    hidden: int,
+    depth: int,
+    timed_feedback: bool = False,
 ) -> VelocityMLP | VelocityTransformer:
     """A velocity network over samples of shape `own` that is fed the other model's of shape `other`."""
     if config.velocity == "mlp":
-        return VelocityMLP(own, context_dim, math.prod(other), hidden, depth)
-    return VelocityTransformer(own, context_dim, other, hidden, depth, heads=hidden // HEAD_DIM)
+        return VelocityMLP(own, context_dim, math.prod(other), hidden, depth, timed_feedback)
+    return VelocityTransformer(own, context_dim, other, hidden, depth, hidden // HEAD_DIM, timed_feedback)
 
 
-def _at(x: Tensor, index: int, ndim: int) -> Tensor:
-    """The frame at `index` of `[B, T, …]`, or `x` itself where it has no time axis."""
-    return x[:, index] if x.ndim > ndim else x
+def _at_now(x: Tensor) -> Tensor:
+    """The frame now of images `[B, T, C, H, W]` or states `[B, T, D]`, or `x` itself where it has no time axis."""
+    return x[:, 0] if x.ndim in (3, 5) else x
 
 
 def _recording_of(dataset_meta: Any) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ class Known:
     def __init__(self, velocity):
         self.velocity = velocity
 
-    def condition(self, t, context):
+    def condition(self, t, context, feedback_time=None):
         return torch.zeros(*torch.broadcast_shapes(t.shape, context.shape[:1]), 0)
 
     def __call__(self, x_t, t, condition=None, feedback=None, present=None):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussians import Known, gaussian_velocity, still
 
-from lerobot_policy_dap.flow import Coupling, flow_losses, sample
+from lerobot_policy_dap.flow import Coupling, flow_losses, outcome_of, sample
 from lerobot_policy_dap.flow.objective import masked_mse
 from lerobot_policy_dap.nets import VelocityMLP
 
@@ -136,10 +136,15 @@ def test_no_velocity_beats_the_known_one_of_a_gaussian():
 @pytest.mark.slow
 @pytest.mark.parametrize("coupling", list(Coupling))
 def test_training_finds_the_joint_of_an_action_and_its_consequence(coupling):
-    """A world with a ~ N(z, 0.5²) and s = 2a + N(0, 0.1²): trained to a tolerance, sampled, compared."""
+    """A world with a ~ N(z, 0.5²) and s = 2a + N(0, 0.1²): trained to a tolerance, sampled, compared.
+
+    Whatever the arm, the actions have the right mean and spread. Whose dynamics sees the action has outcomes that
+    belong to it: a dynamics without it, or with the draft alone, knows s from z only (|s - 2a| at best that of its
+    coupling through the policy), and a policy that sees another's ŝ cannot follow its own.
+    """
     torch.manual_seed(0)
     policy = VelocityMLP((1, 1), context_dim=1, feedback_dim=1, hidden=64, depth=2)
-    dynamics = VelocityMLP((1,), context_dim=1, feedback_dim=1, hidden=64, depth=2)
+    dynamics = VelocityMLP((1,), context_dim=1, feedback_dim=1, hidden=64, depth=2, timed_feedback=True)
     optimizer = torch.optim.Adam([*policy.parameters(), *dynamics.parameters()], lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1500)
     for _ in range(1500):
@@ -158,7 +163,7 @@ def test_training_finds_the_joint_of_an_action_and_its_consequence(coupling):
             feedback_dropout=0.25,
         )
         optimizer.zero_grad()
-        (got.policy + got.dynamics).backward()
+        (got.policy + 0.5 * got.dynamics + 0.5 * got.dynamics_true).backward()
         optimizer.step()
         schedule.step()
     n = 4000
@@ -166,9 +171,13 @@ def test_training_finds_the_joint_of_an_action_and_its_consequence(coupling):
     with torch.no_grad():
         drawn = sample(policy, dynamics, coupling, z, torch.randn(n, 1, 1), torch.randn(n, 1), steps=40)
     a = drawn.action.flatten()
-    assert float(a.mean()) == pytest.approx(0.8, abs=0.1)
+    assert float(a.mean()) == pytest.approx(0.8, abs=0.15)
     assert float(a.std()) == pytest.approx(0.5, abs=0.1)
-    if coupling.learns_dynamics:  # the outcome belongs to the generated action, not to the average one
-        s = drawn.outcome.flatten()
-        assert float(torch.corrcoef(torch.stack([a, s]))[0, 1]) > 0.95
-        assert float((s - 2 * a).abs().mean()) < 0.25
+    assert (drawn.outcome is not None) == coupling.feeds_policy
+    if coupling.learns_dynamics:
+        with torch.no_grad():
+            asked = outcome_of(dynamics, coupling, z, drawn.action, torch.randn(n, 1), 40)
+        outcome = asked if drawn.outcome is None else drawn.outcome
+        error = float((outcome.flatten() - 2 * a).abs().mean())
+        belongs = coupling in (Coupling.TWO_WAY, Coupling.AUXILIARY)
+        assert (error < 0.25) == belongs, error

@@ -10,6 +10,7 @@ from lerobot.policies.factory import get_policy_class
 
 from lerobot_policy_dap import DAPConfig
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.flow import Coupling
 from lerobot_policy_dap.modeling_dap import DAPPolicy
 
 CAMERA = "observation.images.front"
@@ -67,7 +68,7 @@ def test_lerobot_finds_policy_and_processors_by_name():
         assert name in names
 
 
-@pytest.mark.parametrize("coupling", ["none", "two_way"])
+@pytest.mark.parametrize("coupling", list(Coupling))
 @pytest.mark.parametrize(("cameras", "state"), [((CAMERA,), 3), ((CAMERA, "observation.images.wrist"), 3),
                                                 ((CAMERA,), 0), ((), 3)])  # fmt: skip
 def test_trains_and_acts_with_any_number_of_cameras_and_without_state(coupling, cameras, state):
@@ -82,7 +83,7 @@ def test_trains_and_acts_with_any_number_of_cameras_and_without_state(coupling, 
     assert chunk.isfinite().all()
 
 
-@pytest.mark.parametrize("coupling", ["none", "two_way"])
+@pytest.mark.parametrize("coupling", ["none", "one_way", "two_way"])
 def test_the_base_presets_networks_train_act_and_load(coupling, tmp_path):
     sizes = {"encoder_width": 8, "hidden_dim": 64, "dynamics_hidden_dim": 64, "depth": 2, "latent_dim": 16}
     made = policy(coupling=coupling, preset="base", encoder="residual", velocity="transformer", **sizes).train()
@@ -105,6 +106,64 @@ def test_a_preset_gives_the_sizes_that_are_not_given():
     assert DAPConfig().encoder == "plain"
 
 
+def test_all_arms_have_the_same_weights():
+    shapes = {
+        arm: {name: tuple(weight.shape) for name, weight in policy(coupling=arm).state_dict().items()}
+        for arm in Coupling
+    }
+    assert all(of == shapes["none"] for of in shapes.values())
+
+
+@pytest.mark.parametrize("velocity", ["mlp", "transformer"])
+@pytest.mark.parametrize("options", [{"outcome_offsets": (3, 6)}, {"outcome_grid": 2},
+                                     {"outcome_offsets": (0,)}, {"outcome_offsets": (0, 4), "outcome_grid": 1}])  # fmt: skip
+def test_outcomes_at_several_steps_and_of_several_cells(velocity, options):
+    made = policy(
+        velocity=velocity,
+        hidden_dim=64,
+        dynamics_hidden_dim=64,
+        cameras=(CAMERA, "observation.images.w"),
+        **options,
+    )
+    made.train()
+    given = batch(made)
+    loss, _ = made(given)
+    loss.backward()
+    seen = now(given)
+    got = made.generate(seen)
+    offsets = len(made.config.outcome_offsets)
+    assert got.outcome.shape == (5, offsets, made.outcome_dim)
+    assert made.expected_outcome(seen, got.action).shape == got.outcome.shape
+    assert made.observed_outcome(seen).shape == (5, made.outcome_dim)
+
+
+def test_what_is_observed_later_is_what_training_asked_to_expect():
+    made = policy(outcome_offsets=(2, 6)).eval()
+    given = batch(made)
+    asked = made._by_offset(made._outcome(given, torch.zeros(5, 1))[0])
+    for i, offset in enumerate((2, 6)):
+        later = {k: v[:, made.config.observation_delta_indices.index(offset)] for k, v in given.items()
+                 if k in (CAMERA, "observation.state")}  # fmt: skip
+        torch.testing.assert_close(made.observed_outcome(later), asked[:, i])
+
+
+def test_a_current_frame_target_asks_for_no_other_frame():
+    made = policy(coupling="auxiliary", outcome_offsets=(0,)).eval()
+    assert made.config.observation_delta_indices == [0]
+    given = batch(made)
+    torch.testing.assert_close(made.observed_outcome(now(given)), made._outcome(given, torch.zeros(5, 1))[0][:, 0])
+
+
+def test_collapsed_outcomes_are_said_once(caplog):
+    made = policy().train()
+    given = batch(made)
+    for key in (CAMERA, "observation.state"):
+        given[key][:, 1] = 0.5
+    for _ in range(101):
+        made(given)
+    assert [record.message[:26] for record in caplog.records] == ["the outcomes have collapse"]
+
+
 @pytest.mark.parametrize("coupling", ["none", "two_way"])
 def test_the_encoding_of_now_does_not_see_the_future(coupling):
     made = policy(coupling="two_way").eval()
@@ -112,7 +171,7 @@ def test_the_encoding_of_now_does_not_see_the_future(coupling):
     other = {k: v.clone() for k, v in one.items()}
     for key in (CAMERA, "observation.state"):
         other[key][:, 1] = torch.randn_like(other[key][:, 1])
-    assert torch.equal(made._context(one, augment=False), made._context(other, augment=False))
+    assert torch.equal(made.context(one), made.context(other))
     outcome = made._outcome(one, torch.zeros(5, 1))[0]
     assert not torch.allclose(outcome, made._outcome(other, torch.zeros(5, 1))[0])
 

@@ -1,17 +1,19 @@
 """The mathematics of DAP: probability path, coupled step, sampler, objective. Pure torch."""
 
-from .coupling import Coupling
+from .coupling import Coupling, Seen
 from .objective import FlowLosses, flow_losses
 from .path import extrapolate, interpolate, target_velocity
-from .sampler import Sample, sample
+from .sampler import Sample, outcome_of, sample
 
 __all__ = [
     "Coupling",
     "FlowLosses",
     "Sample",
+    "Seen",
     "extrapolate",
     "flow_losses",
     "interpolate",
+    "outcome_of",
     "sample",
     "target_velocity",
 ]

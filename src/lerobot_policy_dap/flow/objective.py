@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .coupling import Coupling
+from .coupling import Coupling, Seen
 from .path import extrapolate, interpolate, target_velocity
+from .sampler import time_seen
 from .velocity import VelocityModel
 
 
@@ -33,11 +34,12 @@ def flow_losses(
     coupling: Coupling,
     context: Float[Tensor, "B D"],
     action: Float[Tensor, "B H A"],
-    outcome: Float[Tensor, "B S"],
+    outcome: Float[Tensor, "B *s"],
     *,
     action_is_pad: Bool[Tensor, "B H"],
-    outcome_is_pad: Bool[Tensor, "B"],
+    outcome_is_pad: Bool[Tensor, "B *o"],
     feedback_dropout: float,
+    imitate: Bool[Tensor, "B"] | None = None,
     align: bool = True,
     time_alpha: float = 1.0,
     generator: torch.Generator | None = None,
@@ -47,15 +49,19 @@ def flow_losses(
         first pass   v₀ = policy(a_t, t | z, null)    ŝ = s_t - t·dynamics(s_t, t | z, a_t - t·v₀)    no gradient
         second pass  v  = policy(a_t, t | z, ŝ)       u = dynamics(s_t, t | z, a_t - t·v)
 
-    Every arm draws the same numbers in the same order, so two arms trained with one seed see the same noise.
+    That is `two_way`; another arm tells the dynamics less, or shows the policy less, as its sampler does
+    (`sampler.sample`). Every arm draws the same numbers in the same order, so two arms trained with one seed see the
+    same noise.
 
     Args:
         context: encoding z of the observation now.
         action: demonstrated chunk, normalised.
         outcome: latent of the observation after the chunk, normalised, without gradient.
         action_is_pad: steps past the episode's end; they carry no loss.
-        outcome_is_pad: rows whose outcome lies past the episode's end; they carry no dynamics loss.
+        outcome_is_pad: rows, or parts `*o` of rows, whose outcome lies past the episode's end; they carry no
+            dynamics loss.
         feedback_dropout: probability with which the second pass keeps the null token.
+        imitate: rows whose chunk is to be imitated; the others teach the dynamics only. None: all.
         align: whether the dynamics' loss reaches the policy through â.
         time_alpha: t ~ Beta(time_alpha, 1); 1 is uniform, larger looks more at noisy samples.
     """
@@ -68,8 +74,9 @@ def flow_losses(
 
     a_t, v_star = interpolate(action, action_noise, t), target_velocity(action, action_noise)
     s_t, u_star = interpolate(outcome, outcome_noise, t), target_velocity(outcome, outcome_noise)
-    action_weight = (~action_is_pad).unsqueeze(-1)
-    outcome_weight = (~outcome_is_pad).unsqueeze(-1)
+    kept = ~action_is_pad if imitate is None else ~action_is_pad & imitate.unsqueeze(-1)
+    action_weight = kept.unsqueeze(-1)
+    outcome_weight = ~outcome_is_pad[(..., *(None,) * (outcome.ndim - outcome_is_pad.ndim))]
 
     policy_z = policy.condition(t, context)
     if not coupling.learns_dynamics:
@@ -77,24 +84,42 @@ def flow_losses(
         zero = v.new_zeros(())
         return FlowLosses(masked_mse(v, v_star, action_weight), zero, zero, zero)
 
-    dynamics_z = dynamics.condition(t, context)
+    told = coupling.dynamics_sees
+    dynamics_z = dynamics.condition(t, context, time_seen(told, t))
+    draft = _draft(policy, context, action_noise) if told is Seen.DRAFT else None
+
+    def seen(v: Tensor) -> Tensor | None:
+        """What the dynamics is told of the chunk when the policy's velocity is `v`."""
+        return extrapolate(a_t, v, t) if told is Seen.ESTIMATE else draft
+
     s_hat, v_null = None, None
     if coupling.feeds_policy:
         with torch.no_grad():
             v_null = policy(a_t, t, policy_z)
-            u_null = dynamics(s_t, t, dynamics_z, extrapolate(a_t, v_null, t))
+            u_null = dynamics(s_t, t, dynamics_z, seen(v_null))
             s_hat = extrapolate(s_t, u_null, t)
+            if coupling is Coupling.SHUFFLED:
+                s_hat = s_hat[torch.randperm(B, device=s_hat.device, generator=generator)]
 
     v = policy(a_t, t, policy_z, s_hat, present)
-    a_hat = extrapolate(a_t, v, t)
-    u = dynamics(s_t, t, dynamics_z, a_hat if align else a_hat.detach())
-    u_true = dynamics(s_t, t, dynamics_z, action)
+    chunk = seen(v)
+    u = dynamics(s_t, t, dynamics_z, chunk if align or chunk is None else chunk.detach())
+    u_true = u
+    if told is not Seen.NOTHING:
+        u_true = dynamics(s_t, t, dynamics.condition(t, context, torch.zeros_like(t)), action)
     return FlowLosses(
         policy=masked_mse(v, v_star, action_weight),
         dynamics=masked_mse(u, u_star, outcome_weight),
         dynamics_true=masked_mse(u_true, u_star, outcome_weight),
         feedback_effect=_effect(v, v_null, v_star, present),
     )
+
+
+@torch.no_grad()
+def _draft(policy: VelocityModel, context: Tensor, action_noise: Tensor) -> Tensor:
+    """The chunk that the sampler's first step estimates from this noise."""
+    ones = context.new_ones(len(context))
+    return extrapolate(action_noise, policy(action_noise, ones, policy.condition(ones, context)), ones)
 
 
 def masked_mse(

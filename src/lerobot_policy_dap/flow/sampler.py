@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .coupling import Coupling
+from .coupling import Coupling, Seen
 from .path import extrapolate
 from .velocity import VelocityModel
 
@@ -18,8 +18,10 @@ class Sample(NamedTuple):
 
     action: Float[Tensor, "B H A"]
     """The action chunk."""
-    outcome: Float[Tensor, "B S"] | None
-    """The outcome the dynamics expects of it; None where the coupling has no dynamics."""
+    outcome: Float[Tensor, "B *s"] | None
+    """The outcome the dynamics expects of it; None where the coupling gives no feedback."""
+    estimates: Float[Tensor, "K B H A"]
+    """The policy's estimate â of the chunk at each step."""
 
 
 def sample(
@@ -28,14 +30,14 @@ def sample(
     coupling: Coupling,
     context: Float[Tensor, "B D"],
     action_noise: Float[Tensor, "B H A"],
-    outcome_noise: Float[Tensor, "B S"],
+    outcome_noise: Float[Tensor, "B *s"],
     steps: int,
 ) -> Sample:
     """Integrates both flows together from t = 1 to t = 0. One step:
 
         v = policy(a_t, t | z, ŝ)           ŝ from the step before; the null token at the first
         â = a_t - t·v
-        u = dynamics(s_t, t | z, â)
+        u = dynamics(s_t, t | z, â)         â with its time t; `one_way`: the first â, of time 1; `agnostic`: null
         ŝ = s_t - t·u
         a_t, s_t <- a_t + dt·v, s_t + dt·u        dt = -1/K
 
@@ -47,16 +49,58 @@ def sample(
     times = [1 - k / steps for k in range(steps)]
     column = torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
     policy_z = policy.condition(column, context)
-    dynamics_z = dynamics.condition(column, context) if coupling.feeds_policy else None
+    told = coupling.dynamics_sees
+    dynamics_z = dynamics.condition(column, context, time_seen(told, column)) if coupling.feeds_policy else None
 
-    a_t, s_t, s_hat = action_noise, outcome_noise, None
+    a_t, s_t, s_hat, seen = action_noise, outcome_noise, None, None
+    estimates = []
     dt = -1 / steps
     for k, t in enumerate(times):
         v = policy(a_t, t, policy_z[k], s_hat)
+        a_hat = extrapolate(a_t, v, t)
         if dynamics_z is not None:
-            a_hat = extrapolate(a_t, v, t)
-            u = dynamics(s_t, t, dynamics_z[k], a_hat)
+            if told is Seen.ESTIMATE or (told is Seen.DRAFT and k == 0):
+                seen = a_hat
+            u = dynamics(s_t, t, dynamics_z[k], seen)
             s_hat = extrapolate(s_t, u, t)
+            if coupling is Coupling.SHUFFLED:
+                s_hat = s_hat.roll(1, dims=0) if len(s_hat) > 1 else None  # a row alone has no other's to see
             s_t = s_t + dt * u
         a_t = a_t + dt * v
-    return Sample(a_t, s_t if coupling.feeds_policy else None)
+        estimates.append(a_hat)
+    return Sample(a_t, s_t if coupling.feeds_policy else None, torch.stack(estimates))
+
+
+def outcome_of(
+    dynamics: VelocityModel,
+    coupling: Coupling,
+    context: Float[Tensor, "B D"],
+    action: Float[Tensor, "B H A"],
+    outcome_noise: Float[Tensor, "B *s"],
+    steps: int,
+) -> Float[Tensor, "B *s"]:
+    """The outcome that the dynamics expects of a given chunk: its flow alone, told the chunk itself (time 0)."""
+    times = [1 - k / steps for k in range(steps)]
+    column = torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
+    dynamics_z = dynamics.condition(column, context, torch.zeros_like(column))
+    seen = None if coupling.dynamics_sees is Seen.NOTHING else action
+    s_t = outcome_noise
+    for k, t in enumerate(times):
+        s_t = s_t - dynamics(s_t, t, dynamics_z[k], seen) / steps
+    return s_t
+
+
+def time_seen(told: Seen, t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """The flow time of what the dynamics is told of the chunk, when the flow is at `t`.
+
+    An estimate made at time t is worth less the larger t is; one network that is given estimates of all times, and in
+    training demonstrated chunks too (time 0), must be told which it has, or it answers with a mixture
+    (docs/method.md, Training).
+    """
+    match told:
+        case Seen.ESTIMATE:
+            return t
+        case Seen.DRAFT:
+            return torch.ones_like(t)
+        case Seen.NOTHING:
+            return torch.zeros_like(t)

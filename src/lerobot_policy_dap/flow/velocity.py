@@ -16,12 +16,19 @@ class VelocityModel(Protocol):
     called once for all K steps of a generation, the model itself once a step.
     """
 
-    def condition(self, t: Float[Tensor, "*n"], context: Float[Tensor, "B D"]) -> Float[Tensor, "*m C"]:
-        """What of the velocity depends on time and observation alone.
+    def condition(
+        self,
+        t: Float[Tensor, "*n"],
+        context: Float[Tensor, "B D"],
+        feedback_time: Float[Tensor, "*n"] | None = None,
+    ) -> Float[Tensor, "*m C"]:
+        """What of the velocity depends on times and observation alone.
 
         Args:
             t: flow time, 1 at noise and 0 at data: `[B]`, or `[K, 1]` for the K steps of a generation.
             context: encoding z of the observation now.
+            feedback_time: the flow time at which the feedback was estimated, 0 for the real thing; given to the
+                dynamics, not to the policy.
 
         Returns:
             `[B, C]`, or `[K, B, C]`.

@@ -34,10 +34,12 @@ class ImageEncoder(nn.Module):
         self.size = size
         self.dim = dim if cameras else 0
         self.towers = nn.ModuleList(_TOWERS[kind](width) for _ in cameras)
+        self.channels = 0
         if cameras:
             with torch.no_grad():
-                features = self.towers[0](torch.zeros(1, 3, size, size)).shape[1]
-            self.join = nn.Linear(features * len(cameras), dim)
+                features = self.towers[0](torch.zeros(1, 3, size, size))
+            self.channels = features.shape[1]
+            self.join = nn.Linear(features[0].numel() * len(cameras), dim)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 # torch's own initialisation shrinks the signal at every ReLU, and what z says of the image.
@@ -54,10 +56,30 @@ class ImageEncoder(nn.Module):
         if not self.cameras:
             raise ValueError("this encoder has no cameras")
         features = [
-            tower(self._prepared(images[camera])) for camera, tower in zip(self.cameras, self.towers, strict=True)
+            tower(self._prepared(images[camera])).flatten(1)
+            for camera, tower in zip(self.cameras, self.towers, strict=True)
         ]
         joined: Tensor = self.join(torch.cat(features, dim=-1))
         return joined
+
+    def outcome_shape(self, grid: int) -> tuple[int, int]:
+        """Tokens and width of `outcome`; without cameras one token of nothing."""
+        if not grid or not self.cameras:
+            return 1, self.dim
+        return len(self.cameras) * grid * grid, self.channels
+
+    def outcome(
+        self, images: Mapping[str, Float[Tensor, "B 3 height width"]], grid: int
+    ) -> Float[Tensor, "B N W"]:
+        """One frame of each camera as the outcome of a chunk: its encoding, or the means of `grid` x `grid` cells."""
+        if not grid:
+            vector: Tensor = self(images)
+            return vector.unsqueeze(1)
+        cells = []
+        for camera, tower in zip(self.cameras, self.towers, strict=True):
+            features = tower(self._prepared(images[camera]))
+            cells.append(F.adaptive_avg_pool2d(features, grid).flatten(2).transpose(1, 2))
+        return torch.cat(cells, dim=1)
 
     def _prepared(self, image: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B 3 size size"]:
         if image.shape[-2:] != (self.size, self.size):
@@ -74,7 +96,6 @@ def _plain(width: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(2 * width, 2 * width, 3, stride=1),
         nn.ReLU(),
-        nn.Flatten(),
     )
 
 
@@ -85,7 +106,7 @@ def _residual(width: int) -> nn.Sequential:
     for out in (width, 2 * width, 4 * width, 8 * width):
         stages += [ResidualBlock(channels, out, 1 if out == width else 2), ResidualBlock(out, out, 1)]
         channels = out
-    return nn.Sequential(*stages, nn.ReLU(), nn.Conv2d(channels, 2 * width, 1), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(*stages, nn.ReLU(), nn.Conv2d(channels, 2 * width, 1), nn.ReLU())
 
 
 class ResidualBlock(nn.Module):

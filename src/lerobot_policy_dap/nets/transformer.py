@@ -14,17 +14,18 @@ from .velocity import Modulation, gaussian_slope
 class VelocityTransformer(nn.Module):
     """Transformer over the tokens of the flow sample and of the feedback, modulated by time and context.
 
-    A chunk `[H, A]` is H tokens, an outcome `[S]` is one; the velocity is read from the flow sample's tokens. So
+    A chunk `[H, A]` is H tokens, an outcome `[N, W]` is N; the velocity is read from the flow sample's tokens. So
     every action sees the predicted outcome, and the predicted outcome every action of the estimated chunk.
     Blocks are those of DiT with one modulation for all of them (arXiv 2212.09748, 2310.00426).
 
     Args:
-        shape: shape of one sample, `(H, A)` for chunks or `(S,)` for outcomes.
+        shape: shape of one sample, `(H, A)` for chunks or `(N, W)` for outcomes.
         context_dim: size D of the encoding.
         feedback_shape: shape of the other model's sample.
         hidden: width of the tokens.
         depth: number of blocks.
         heads: attention heads; they divide `hidden`.
+        timed_feedback: whether `condition` is told at which flow time the feedback was estimated.
     """
 
     def __init__(
@@ -35,13 +36,14 @@ class VelocityTransformer(nn.Module):
         hidden: int,
         depth: int,
         heads: int,
+        timed_feedback: bool = False,
     ) -> None:
         super().__init__()
         length, width = _tokens(shape)
         seen, seen_width = _tokens(feedback_shape)
         self.length = length
         self.feedback_shape = (seen, seen_width)
-        self.modulation = Modulation(context_dim, hidden, 6 * hidden)
+        self.modulation = Modulation(context_dim, hidden, 6 * hidden, timed_feedback)
         self.embed = nn.Linear(width, hidden)
         self.feedback = nn.Linear(seen_width, hidden)
         self.null = nn.Parameter(torch.zeros(seen, hidden))
@@ -52,9 +54,14 @@ class VelocityTransformer(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def condition(self, t: Float[Tensor, "*n"], context: Float[Tensor, "B D"]) -> Float[Tensor, "*m C"]:
+    def condition(
+        self,
+        t: Float[Tensor, "*n"],
+        context: Float[Tensor, "B D"],
+        feedback_time: Float[Tensor, "*n"] | None = None,
+    ) -> Float[Tensor, "*m C"]:
         """See `flow.velocity.VelocityModel`."""
-        modulation: Tensor = self.modulation(t, context)
+        modulation: Tensor = self.modulation(t, context, feedback_time)
         return modulation
 
     def forward(

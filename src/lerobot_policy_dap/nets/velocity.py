@@ -25,14 +25,21 @@ class VelocityMLP(nn.Module):
         feedback_dim: number of elements of the other model's sample.
         hidden: width of the blocks.
         depth: number of blocks.
+        timed_feedback: whether `condition` is told at which flow time the feedback was estimated.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], context_dim: int, feedback_dim: int, hidden: int, depth: int
+        self,
+        shape: tuple[int, ...],
+        context_dim: int,
+        feedback_dim: int,
+        hidden: int,
+        depth: int,
+        timed_feedback: bool = False,
     ) -> None:
         super().__init__()
         size = math.prod(shape)
-        self.modulation = Modulation(context_dim, hidden, 2 * hidden)
+        self.modulation = Modulation(context_dim, hidden, 2 * hidden, timed_feedback)
         self.null = nn.Parameter(torch.zeros(feedback_dim))
         self.embed = nn.Linear(size + feedback_dim, hidden)
         with torch.no_grad():  # a feedback that has nothing to say yet must not drown the flow sample
@@ -44,9 +51,14 @@ class VelocityMLP(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def condition(self, t: Float[Tensor, "*n"], context: Float[Tensor, "B D"]) -> Float[Tensor, "*m C"]:
+    def condition(
+        self,
+        t: Float[Tensor, "*n"],
+        context: Float[Tensor, "B D"],
+        feedback_time: Float[Tensor, "*n"] | None = None,
+    ) -> Float[Tensor, "*m C"]:
         """See `flow.velocity.VelocityModel`."""
-        modulation: Tensor = self.modulation(t, context)
+        modulation: Tensor = self.modulation(t, context, feedback_time)
         return modulation
 
     def forward(
@@ -90,17 +102,30 @@ class Modulation(nn.Module):
         context_dim: size D of the encoding.
         hidden: width at which time and context are added.
         size: number of values C.
+        timed_feedback: whether the flow time of the feedback counts too.
     """
 
-    def __init__(self, context_dim: int, hidden: int, size: int) -> None:
+    def __init__(self, context_dim: int, hidden: int, size: int, timed_feedback: bool = False) -> None:
         super().__init__()
         self.time = nn.Sequential(TimeEmbedding(hidden), nn.Linear(hidden, hidden))
         self.context = nn.Linear(context_dim, hidden)
+        self.feedback_time = (
+            nn.Sequential(TimeEmbedding(hidden), nn.Linear(hidden, hidden)) if timed_feedback else None
+        )
         self.out = nn.Sequential(nn.SiLU(), nn.Linear(hidden, size))
 
-    def forward(self, t: Float[Tensor, "*n"], context: Float[Tensor, "B D"]) -> Float[Tensor, "*m C"]:
+    def forward(
+        self,
+        t: Float[Tensor, "*n"],
+        context: Float[Tensor, "B D"],
+        feedback_time: Float[Tensor, "*n"] | None = None,
+    ) -> Float[Tensor, "*m C"]:
         """`[B, C]` for times `[B]`, `[K, B, C]` for times `[K, 1]`."""
-        out: Tensor = self.out(self.time(t) + self.context(context))
+        h = self.time(t) + self.context(context)
+        if self.feedback_time is not None:
+            assert feedback_time is not None
+            h = h + self.feedback_time(feedback_time)
+        out: Tensor = self.out(h)
         return out
 
 
