@@ -62,7 +62,7 @@ def dynamics_figures(
     condition = dynamics.condition(t, context, torch.zeros_like(t))
 
     def error(chunk: Tensor) -> Tensor:
-        predicted = start - dynamics(start, t, condition, chunk if told else None)
+        predicted: Tensor = start - dynamics(start, t, condition, chunk if told else None)
         return (predicted - outcome).square().mean()
 
     own = error(action)
