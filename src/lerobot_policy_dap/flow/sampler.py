@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,7 @@ def sample(
     action_noise: Float[Tensor, "B H A"],
     outcome_noise: Float[Tensor, "B *s"],
     steps: int,
+    guide: Callable[[Tensor, float, Callable[[Tensor], Tensor]], Tensor] | None = None,
 ) -> Sample:
     """Integrates both flows together from t = 1 to t = 0. One step:
 
@@ -45,6 +47,8 @@ def sample(
         context: encoding z of the observation now, computed once.
         action_noise, outcome_noise: the samples at t = 1.
         steps: K, at least 1.
+        guide: gives the velocity v in the policy's stead, from a_t, t and the policy as a function of a_t. The
+            dynamics then is told the estimate of the guided flow.
     """
     times = [1 - k / steps for k in range(steps)]
     column = torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
@@ -56,7 +60,10 @@ def sample(
     estimates = []
     dt = -1 / steps
     for k, t in enumerate(times):
-        v = policy(a_t, t, policy_z[k], s_hat)
+        if guide is None:
+            v = policy(a_t, t, policy_z[k], s_hat)
+        else:
+            v = guide(a_t, t, _of_sample(policy, t, policy_z[k], s_hat))
         a_hat = extrapolate(a_t, v, t)
         if dynamics_z is not None:
             if told is Seen.ESTIMATE or (told is Seen.DRAFT and k == 0):
@@ -69,6 +76,13 @@ def sample(
         a_t = a_t + dt * v
         estimates.append(a_hat)
     return Sample(a_t, s_t if coupling.feeds_policy else None, torch.stack(estimates))
+
+
+def _of_sample(
+    policy: VelocityModel, t: float, condition: Float[Tensor, "B C"], feedback: Float[Tensor, "B *s"] | None
+) -> Callable[[Tensor], Tensor]:
+    """The policy's velocity as a function of the flow sample alone."""
+    return lambda a_t: policy(a_t, t, condition, feedback)
 
 
 def outcome_of(
