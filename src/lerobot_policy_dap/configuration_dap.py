@@ -48,6 +48,8 @@ HEAD_DIM = 64
 class DAPConfig(PreTrainedConfig):
     """A policy flow and an action-conditioned dynamics flow, coupled while they generate."""
 
+    n_obs_steps: int = 1
+    """Observations that are looked at, the last one being now; each is encoded, and all are joined."""
     horizon: int = 16
     """H: actions in a chunk."""
     n_action_steps: int = 8
@@ -158,15 +160,13 @@ class DAPConfig(PreTrainedConfig):
         if self.coupling not in list(Coupling):
             known = ", ".join(Coupling)
             raise UserError(f"policy.coupling is {self.coupling!r}; choose one of: {known}")
-        if self.n_obs_steps != 1:
-            raise UserError(f"policy.n_obs_steps is {self.n_obs_steps}; dap looks at one observation: set it to 1")
         if not 1 <= self.n_action_steps <= self.horizon:
             raise UserError(
                 f"policy.n_action_steps is {self.n_action_steps}; it must lie between 1 and horizon={self.horizon}"
             )
         if self.image_size < 36:
             raise UserError(f"policy.image_size is {self.image_size}; the encoder needs at least 36 pixels")
-        for name in ("num_inference_steps", "noise_draws"):
+        for name in ("n_obs_steps", "num_inference_steps", "noise_draws"):
             if getattr(self, name) < 1:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.feedback_dropout <= 1:
@@ -179,8 +179,9 @@ class DAPConfig(PreTrainedConfig):
 
     @property
     def observation_delta_indices(self) -> list[int]:
-        """Now, and the observations that are the outcome where the arm learns dynamics."""
-        return [0, *(o for o in self.outcome_offsets if o)] if self.arm.learns_dynamics else [0]
+        """The observations up to now, and those that are the outcome where the arm learns dynamics."""
+        history = list(range(1 - self.n_obs_steps, 1))
+        return [*history, *(o for o in self.outcome_offsets if o)] if self.arm.learns_dynamics else history
 
     @property
     def action_delta_indices(self) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -12,22 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard
 from jaxtyping import Bool, Float
 from lerobot.policies import PreTrainedPolicy
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
+from .card import account
 from .compiling import compiled
-from .configuration_dap import HEAD_DIM, DAPConfig
+from .configuration_dap import DAPConfig
 from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
 from .files import RECORDING_FILE, read_json, write_json
 from .flow import FlowLosses, Sample, Seen, flow_losses, outcome_of, sample
-from .nets import ImageEncoder, VelocityMLP, VelocityTransformer
+from .nets import ImageEncoder, velocity_network
 from .nets.augment import random_shift
 from .nets.figures import dynamics_figures, image_figures
 from .nets.statistics import Standardize
-from .weights import load_all
+from .observing import Observing
+from .realtime import Guide, continued, executable, guidance
+from .weights import load_all, recording_of
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ class DAPPolicy(PreTrainedPolicy):
         super().__init__(config)
         config.validate_features()
         self.config: DAPConfig = config
-        self.recording = _recording_of(dataset_meta)
+        self.recording = recording_of(dataset_meta)
         action, state = config.action_feature, config.robot_state_feature
         assert action is not None
         self.chunk_shape = (config.horizon, action.shape[0])
@@ -65,17 +68,17 @@ class DAPPolicy(PreTrainedPolicy):
             config.encoder,
         )
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        context_dim = self.encoder.dim + self.state_dim
+        context_dim = config.n_obs_steps * (self.encoder.dim + self.state_dim)
         tokens, width = self.encoder.outcome_shape(config.outcome_grid)
         width += self.state_dim
         self.outcome_dim = tokens * width
         self.standardize = Standardize(self.outcome_dim)
         self.outcome_shape = (len(config.outcome_offsets) * tokens, width)
-        self.policy = _velocity(
-            config, self.chunk_shape, self.outcome_shape, context_dim, config.hidden_dim, config.depth
+        self.policy = velocity_network(
+            config.velocity, self.chunk_shape, self.outcome_shape, context_dim, config.hidden_dim, config.depth
         )
-        self.dynamics = _velocity(
-            config, self.outcome_shape, self.chunk_shape, context_dim, config.dynamics_hidden_dim,
+        self.dynamics = velocity_network(
+            config.velocity, self.outcome_shape, self.chunk_shape, context_dim, config.dynamics_hidden_dim,
             config.dynamics_depth, timed_feedback=True,
         )  # fmt: skip
         if not config.arm.learns_dynamics:
@@ -87,7 +90,8 @@ class DAPPolicy(PreTrainedPolicy):
         self.updates: Tensor
         self._forwards = 0
         self._warned = False
-        self._observed = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
+        observed = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
+        self._observing = Observing(observed, config.n_obs_steps)
         self._generate: Callable[[dict[str, Tensor], Tensor, Tensor], Sample] | None = None
         self.reset()
 
@@ -100,6 +104,7 @@ class DAPPolicy(PreTrainedPolicy):
             batch: images `[B, T, C, height, width]` in [0, 1], state `[B, T, D]` and actions `[B, H, A]`, both
                 normalised, with LeRobot's `*_is_pad` masks; T as `observation_delta_indices` of the configuration.
         """
+        self._observing.overlook_task(batch)
         draws = self.config.noise_draws
         context = self.context(batch, augment=self.training)
         outcome, outcome_is_pad = self._outcome(batch, context)
@@ -142,6 +147,8 @@ class DAPPolicy(PreTrainedPolicy):
 
     def reset(self) -> None:
         """Forgets the chunk under way and starts the flow's noise afresh."""
+        self._observing.reset()
+        self._queues = self._observing.queues  # the name by which LeRobot's tools find a history
         self._queue: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
         self._generator: torch.Generator | None = None
         self._steps = 0
@@ -154,9 +161,23 @@ class DAPPolicy(PreTrainedPolicy):
 
         Args:
             batch: images `[B, C, height, width]` in [0, 1] and normalised state `[B, D]`.
-            kwargs: `noise` `[B, H, A]` fixes the action flow's noise.
+            kwargs: `noise` `[B, H, A]` fixes the action flow's noise. For real-time chunking,
+                `prev_chunk_left_over` `[B, k, A]` or `[k, A]`: normalised actions that are still to be executed, the
+                first at the observation's time; and `inference_delay`: how many of them will be executed before
+                this chunk is there. It begins with those, and goes on from them.
         """
-        return self.generate(batch, action_noise=kwargs.get("noise")).action
+        noise = kwargs.get("noise")
+        left_over = executable(kwargs.get("prev_chunk_left_over"), self.config.horizon)
+        options = getattr(self.config, "rtc_config", None)
+        if left_over is None or (options is not None and not options.enabled):
+            return self.generate(batch, action_noise=noise).action
+        delay = int(kwargs.get("inference_delay") or 0)
+        guide = guidance(options, left_over, delay, self.config.num_inference_steps)
+        return continued(self.generate(batch, action_noise=noise, guide=guide).action, left_over, delay)
+
+    def supports_rtc(self) -> bool:
+        """Whether chunks can continue others: where one observation is enough, since LeRobot shows no more then."""
+        return bool(self.config.n_obs_steps == 1)
 
     @torch.no_grad()
     def generate(
@@ -164,15 +185,22 @@ class DAPPolicy(PreTrainedPolicy):
         batch: dict[str, Tensor],
         action_noise: Float[Tensor, "B H A"] | None = None,
         outcome_noise: Float[Tensor, "B N W"] | None = None,
+        guide: Guide | None = None,
     ) -> Sample:
-        """As `predict_action_chunk`, with the outcome `[B, O, S]` that the dynamics expects of the chunk."""
+        """As `predict_action_chunk`, with the outcome `[B, O, S]` that the dynamics expects of the chunk.
+
+        Args:
+            guide: of `flow.sample`; a guided flow is never compiled.
+        """
         self.eval()
-        observation = {key: batch[key] for key in self._observed}
-        rows = len(observation[self._observed[0]])
+        observation = self._observing.recall(batch)
+        rows = len(next(iter(observation.values())))
         if action_noise is None:
             action_noise = self._noise(rows, *self.chunk_shape)
         if outcome_noise is None:
             outcome_noise = self._noise(rows, *self.outcome_shape)
+        if guide is not None:
+            return self._flow(observation, action_noise, outcome_noise, guide)
         if self._generate is None:
             device = action_noise.device
             self._generate = compiled(self._flow, device) if self.config.compile_model else self._flow
@@ -196,30 +224,40 @@ class DAPPolicy(PreTrainedPolicy):
         if outcome_noise is None:
             outcome_noise = self._noise(len(action), *self.outcome_shape)
         arm, steps = self.config.arm, self.config.num_inference_steps
-        return self._by_offset(outcome_of(self.dynamics, arm, self.context(batch), action, outcome_noise, steps))
+        context = self.context(self._observing.recall(batch))
+        return self._by_offset(outcome_of(self.dynamics, arm, context, action, outcome_noise, steps))
 
     @torch.no_grad()
     def observed_outcome(self, batch: dict[str, Tensor]) -> Float[Tensor, "B S"]:
         """What the dynamics would have had to expect, for the observation now to be what came of a chunk."""
         self.eval()
         seen: Tensor = self.standardize(
-            self._outcome_features({key: _at_now(batch[key]) for key in self._observed})
+            self._outcome_features({key: self._observing.now(batch[key]) for key in self._observing.keys})
         )
         return seen
 
     def _by_offset(self, outcome: Float[Tensor, "B N W"]) -> Float[Tensor, "B O S"]:
         return outcome.reshape(len(outcome), len(self.config.outcome_offsets), self.outcome_dim)
 
-    def _flow(self, observation: dict[str, Tensor], action_noise: Tensor, outcome_noise: Tensor) -> Sample:
+    def _flow(
+        self,
+        observation: dict[str, Tensor],
+        action_noise: Tensor,
+        outcome_noise: Tensor,
+        guide: Guide | None = None,
+    ) -> Sample:
         """One encoder pass and K coupled steps: what is compiled."""
         context = self.context(observation)
         steps = self.config.num_inference_steps
-        done = sample(self.policy, self.dynamics, self.config.arm, context, action_noise, outcome_noise, steps)
+        arm = self.config.arm
+        done = sample(self.policy, self.dynamics, arm, context, action_noise, outcome_noise, steps, guide)
         return done if done.outcome is None else done._replace(outcome=self._by_offset(done.outcome))
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
         """The next normalised action of each row; plans a new chunk when the last one is used up."""
+        self._observing.overlook_task(batch)
+        self._observing.remember(batch)
         if not self._queue:
             if self.config.diagnostics:
                 chunk = self._diagnosed(batch, kwargs.get("noise"))
@@ -252,16 +290,16 @@ class DAPPolicy(PreTrainedPolicy):
     # Observations
 
     def context(self, batch: dict[str, Tensor], augment: bool = False) -> Float[Tensor, "B D"]:
-        """The encoding z of the observation now, and of nothing later: images, then state."""
+        """The encoding z of what was observed up to now, and of nothing later: images, then states."""
         parts = []
         if self.encoder.cameras:
-            images = {camera: _at_now(batch[camera]) for camera in self.encoder.cameras}
+            images = {camera: self._observing.history(batch[camera]) for camera in self.encoder.cameras}
             if augment and self.config.image_shift:
                 size, reach = self.config.image_size, self.config.image_shift
-                images = {camera: random_shift(image, size, reach) for camera, image in images.items()}
-            parts.append(self.encoder(images))
+                images = {camera: random_shift(frames, size, reach) for camera, frames in images.items()}
+            parts.append(self.encoder.history(images))
         if self.state_dim:
-            parts.append(_at_now(batch[OBS_STATE]))
+            parts.append(self._observing.history(batch[OBS_STATE]).flatten(1))
         return torch.cat(parts, dim=-1)
 
     @torch.no_grad()
@@ -273,14 +311,14 @@ class DAPPolicy(PreTrainedPolicy):
         if not self.config.arm.learns_dynamics:
             return context.new_zeros(B, N, W), torch.ones(B, N, dtype=torch.bool, device=context.device)
         times = self.config.observation_delta_indices
-        first = self._observed[0]
+        first = self._observing.keys[0]
         frames = batch[first]
         if frames.ndim == len(self.config.input_features[first].shape) + 1 or frames.shape[1] != len(times):
             raise UserError(
                 f"the batch holds no {first} at the steps {times} from now; coupling {self.config.coupling} needs them"
             )
         index = [times.index(offset) for offset in self.config.outcome_offsets]
-        raw = self._outcome_features({key: batch[key][:, index].flatten(0, 1) for key in self._observed})
+        raw = self._outcome_features({key: batch[key][:, index].flatten(0, 1) for key in self._observing.keys})
         is_pad = batch.get(f"{first}_is_pad")
         past_end = torch.zeros(B, len(index), dtype=torch.bool, device=raw.device)
         if is_pad is not None:
@@ -313,7 +351,7 @@ class DAPPolicy(PreTrainedPolicy):
             figures["feedback_effect"] = losses.feedback_effect.item()
         if measured and len(context) > 1:
             if self.encoder.dim:
-                figures |= image_figures(self.policy, self.encoder.dim, context, action)
+                figures |= image_figures(self.policy, self.encoder.dim * self.config.n_obs_steps, context, action)
             if learns:
                 told = self.config.arm.dynamics_sees is not Seen.NOTHING
                 figures |= dynamics_figures(self.dynamics, told, context, action, outcome)
@@ -336,6 +374,13 @@ class DAPPolicy(PreTrainedPolicy):
 
     # Checkpoints
 
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """LeRobot's card of a policy, with what this one is."""
+        card: ModelCard = super().generate_model_card(*args, **kwargs)
+        networks = {"encoder": self.encoder, "policy": self.policy, "dynamics": self.dynamics}
+        card.text += account(self.config, networks, int(self.updates), self.recording)
+        return card
+
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save_pretrained(save_directory, state_dict=state_dict)
         if self.recording is not None:
@@ -350,30 +395,3 @@ class DAPPolicy(PreTrainedPolicy):
         if model.recording is None and recording.exists():
             model.recording = read_json(recording)
         return model
-
-
-def _velocity(
-    config: DAPConfig,
-    own: tuple[int, ...],
-    other: tuple[int, ...],
-    context_dim: int,
-    hidden: int,
-    depth: int,
-    timed_feedback: bool = False,
-) -> VelocityMLP | VelocityTransformer:
-    """A velocity network over samples of shape `own` that is fed the other model's of shape `other`."""
-    if config.velocity == "mlp":
-        return VelocityMLP(own, context_dim, math.prod(other), hidden, depth, timed_feedback)
-    return VelocityTransformer(own, context_dim, other, hidden, depth, hidden // HEAD_DIM, timed_feedback)
-
-
-def _at_now(x: Tensor) -> Tensor:
-    """The frame now of images `[B, T, C, H, W]` or states `[B, T, D]`, or `x` itself where it has no time axis."""
-    return x[:, 0] if x.ndim in (3, 5) else x
-
-
-def _recording_of(dataset_meta: Any) -> dict[str, Any] | None:
-    """The dataset's own account of how its frames were recorded, where it has one."""
-    root = getattr(dataset_meta, "root", None)
-    path = Path(root) / "meta" / RECORDING_FILE if root is not None else None
-    return read_json(path) if path is not None and path.exists() else None

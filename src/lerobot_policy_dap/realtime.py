@@ -17,14 +17,14 @@ Guide = Callable[[Tensor, float, Callable[[Tensor], Tensor]], Tensor]
 """`(a_t, t, velocity)` to the guided velocity; see `flow.sample`."""
 
 
-def executable(left_over: Tensor | None) -> Float[Tensor, "B k A"] | None:
-    """What is left of a chunk `[k, A]` or `[B, k, A]`, or None where nothing is.
+def executable(left_over: Tensor | None, most: int | None = None) -> Float[Tensor, "B k A"] | None:
+    """What is left of a chunk `[k, A]` or `[B, k, A]`, `most` actions of it, or None where nothing is.
 
     LeRobot fills a short left-over up with rows of zeros, which nobody is going to execute.
     """
     if left_over is None:
         return None
-    left_over = left_over if left_over.ndim == 3 else left_over.unsqueeze(0)
+    left_over = (left_over if left_over.ndim == 3 else left_over.unsqueeze(0))[:, :most]
     real = left_over.ne(0).any(dim=2).any(dim=0).nonzero()
     return left_over[:, : int(real[-1]) + 1] if len(real) else None
 
@@ -55,3 +55,12 @@ def guidance(
         return v
 
     return guided
+
+
+def continued(
+    chunk: Float[Tensor, "B H A"], left_over: Float[Tensor, "B k A"], inference_delay: int
+) -> Float[Tensor, "B H A"]:
+    """The chunk with what will be executed before it is there in its place: the guidance comes close to it only."""
+    frozen = min(inference_delay, left_over.shape[1])
+    kept = left_over[:, :frozen].to(chunk).expand(len(chunk), -1, -1)
+    return torch.cat([kept, chunk[:, frozen:]], dim=1)

@@ -1,13 +1,15 @@
-"""Weights from disk into a model."""
+"""Weights from disk into a model, and what goes with them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
 
 from .errors import UserError
+from .files import RECORDING_FILE, read_json
 
 
 def load_all(model: nn.Module, path: Path) -> None:
@@ -34,3 +36,10 @@ def load_all(model: nn.Module, path: Path) -> None:
         if keys:
             raise UserError(f"{path} {what} {len(keys)} weights of this policy ({', '.join(keys[:3])}, …)")
     model.load_state_dict(weights)
+
+
+def recording_of(dataset_meta: Any) -> dict[str, Any] | None:
+    """The dataset's own account of how its frames were recorded, where it has one."""
+    root = getattr(dataset_meta, "root", None)
+    path = Path(root) / "meta" / RECORDING_FILE if root is not None else None
+    return read_json(path) if path is not None and path.exists() else None

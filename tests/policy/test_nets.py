@@ -61,7 +61,7 @@ def test_a_shift_moves_whole_images_by_whole_pixels_and_repeats_their_edge(pixel
     """Against the definition: cut a window out of the image with its edge repeated."""
     torch.manual_seed(0)
     image = torch.rand(40, 3, pixels, pixels)
-    out = random_shift(image, size=8, reach=2)
+    out = random_shift(image.unsqueeze(1), size=8, reach=2)[:, 0]
     resized = torch.nn.functional.interpolate(image, size=(8, 8), mode="area")
     padded = torch.nn.functional.pad(resized, (2, 2, 2, 2), mode="replicate")
     windows = [padded[:, :, top : top + 8, left : left + 8] for top in range(5) for left in range(5)]

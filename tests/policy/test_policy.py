@@ -302,7 +302,7 @@ def test_the_configuration_survives_its_file(tmp_path):
         ({"encoder": "vit"}, "plain, residual"),
         ({"velocity": "transformer", "hidden_dim": 100}, "multiple of 64"),
         ({"encoder": "residual", "encoder_width": 12}, "multiple of 8"),
-        ({"n_obs_steps": 2}, "n_obs_steps"),
+        ({"n_obs_steps": 0}, "n_obs_steps"),
         ({"n_action_steps": 9}, "n_action_steps"),
         ({"image_size": 8}, "image_size"),
         ({"num_inference_steps": 0}, "num_inference_steps"),

@@ -88,8 +88,8 @@ def _check_features(folder: Path, config: PreTrainedConfig, env: MetaworldShiftE
 
 
 def _calls_a_plan(config: PreTrainedConfig) -> int:
-    """How many calls of `select_action` one computed chunk lasts, for LeRobot's policies that look back."""
-    if config.type == "diffusion":
+    """How many calls of `select_action` one computed chunk lasts, for the policies known to look back."""
+    if config.type in ("dap", "diffusion"):
         return int(config.n_action_steps)
     if config.type == "vqbet":
         return int(config.action_chunk_size)

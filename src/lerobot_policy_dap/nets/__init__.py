@@ -1,7 +1,7 @@
 """Encoders and velocity networks."""
 
 from .encoder import ImageEncoder
-from .transformer import VelocityTransformer
+from .transformer import VelocityTransformer, velocity_network
 from .velocity import VelocityMLP
 
-__all__ = ["ImageEncoder", "VelocityMLP", "VelocityTransformer"]
+__all__ = ["ImageEncoder", "VelocityMLP", "VelocityTransformer", "velocity_network"]

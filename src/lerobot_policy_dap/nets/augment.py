@@ -9,12 +9,15 @@ from torch.nn import functional as F
 
 
 def random_shift(
-    image: Float[Tensor, "B C height width"], size: int, reach: int
-) -> Float[Tensor, "B C size size"]:
-    """Each image, resized to `size`, moved by up to `reach` whole pixels in both directions.
+    images: Float[Tensor, "B T C height width"], size: int, reach: int
+) -> Float[Tensor, "B T C size size"]:
+    """Each row's images, resized to `size`, moved together by up to `reach` whole pixels in both directions.
 
-    The edge is repeated outwards, as in DrQ (Kostrikov et al., arXiv 2004.13649).
+    The edge is repeated outwards, as in DrQ (Kostrikov et al., arXiv 2004.13649). Moved one by one, the frames of a
+    history would show motion that there was not.
     """
+    T = images.shape[1]
+    image = images.flatten(1, 2)
     if image.shape[-2:] != (size, size):
         image = F.interpolate(image, size=(size, size), mode="area")
     # Drawn on the CPU, from the generator that training seeds. A place outside is the nearest one inside.
@@ -24,4 +27,5 @@ def random_shift(
     pixels = first + rows.unsqueeze(-1) * size + columns.unsqueeze(1)
     # One index a pixel into channels-last memory: five times faster on a CPU than indexing three axes.
     moved = image.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, pixels.flatten())
-    return moved.reshape(len(image), size, size, -1).permute(0, 3, 1, 2)
+    shifted: Tensor = moved.reshape(len(image), size, size, -1).permute(0, 3, 1, 2).unflatten(1, (T, -1))
+    return shifted

@@ -62,6 +62,13 @@ class ImageEncoder(nn.Module):
         joined: Tensor = self.join(torch.cat(features, dim=-1))
         return joined
 
+    def history(self, images: Mapping[str, Float[Tensor, "B T 3 height width"]]) -> Float[Tensor, "B TD"]:
+        """The encodings of T frames of each camera, joined in their order."""
+        T = next(iter(images.values())).shape[1]
+        frames: Tensor = self({camera: image.flatten(0, 1) for camera, image in images.items()})
+        joined: Tensor = frames.unflatten(0, (-1, T)).flatten(1)
+        return joined
+
     def outcome_shape(self, grid: int) -> tuple[int, int]:
         """Tokens and width of `outcome`; without cameras one token of nothing."""
         if not grid or not self.cameras:

@@ -8,7 +8,25 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .velocity import Modulation, gaussian_slope
+from .velocity import Modulation, VelocityMLP, gaussian_slope
+
+HEAD_DIM = 64
+"""Width of an attention head."""
+
+
+def velocity_network(
+    kind: str,
+    own: tuple[int, ...],
+    other: tuple[int, ...],
+    context_dim: int,
+    hidden: int,
+    depth: int,
+    timed_feedback: bool = False,
+) -> VelocityMLP | VelocityTransformer:
+    """An `mlp` or `transformer` over samples of shape `own` that is fed the other model's, of shape `other`."""
+    if kind == "mlp":
+        return VelocityMLP(own, context_dim, math.prod(other), hidden, depth, timed_feedback)
+    return VelocityTransformer(own, context_dim, other, hidden, depth, hidden // HEAD_DIM, timed_feedback)
 
 
 class VelocityTransformer(nn.Module):

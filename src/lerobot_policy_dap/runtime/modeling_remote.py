@@ -67,7 +67,7 @@ class DAPRemotePolicy(PreTrainedPolicy):
 
         The server guides the new chunk by the left-over, or keeps what will be executed of it.
         """
-        return self.config.n_obs_steps == 1
+        return bool(self.config.n_obs_steps == 1)
 
     def predict_action_chunk(self, batch: dict[str, Any], **kwargs: Any) -> Float[Tensor, "1 n A"]:
         """The server's chunk for an observation.
@@ -117,7 +117,9 @@ class DAPRemotePolicy(PreTrainedPolicy):
         for key, feature in (self.config.input_features or {}).items():
             if key not in batch:
                 had = ", ".join(k for k in batch if k.startswith("observation"))
-                raise UserError(f"the server wants {key}; the robot shows: {had}. Use --rename_map, or --rename there")
+                raise UserError(
+                    f"the server wants {key}; the robot shows: {had}. Use --rename_map, or --rename there"
+                )
             value: Tensor = batch[key]
             if len(value) != 1:
                 raise UserError(f"{key} has {len(value)} rows; a remote policy drives one robot")

@@ -42,7 +42,10 @@ class MetaworldSim(Robot):
         # LeRobot counts the cameras of a robot for its image writers.
         self.cameras = dict.fromkeys(config.camera_names)
         self._world: World | None = None
-        self._begin(config.seed)
+        self._seed = config.seed
+        self._steps = 0
+        self._stopped = False
+        self._success_step: int | None = None
 
     @property
     def observation_features(self) -> dict[str, type | tuple[int, ...]]:
@@ -102,7 +105,8 @@ class MetaworldSim(Robot):
         if set(action) == set(_POSITIONS):
             if self._steps:
                 self._end()
-                self._begin(self._seed + 1)
+                self._seed += 1
+                self._steps, self._stopped, self._success_step = 0, False, None
                 world.reset(self._seed)
             return dict(action)
         if set(action) != set(_ACTIONS):
@@ -124,10 +128,6 @@ class MetaworldSim(Robot):
         if world.step(command).success and self._success_step is None:
             self._success_step = self._steps
             log.info("seed %d: success after %d steps", self._seed, self._steps)
-
-    def _begin(self, seed: int) -> None:
-        self._seed, self._steps, self._stopped = seed, 0, False
-        self._success_step: int | None = None
 
     def _end(self) -> None:
         """Notes how the episode went, if there was one."""

@@ -1,0 +1,73 @@
+"""What a policy looks at: the observation now and, where it has a history, those of the steps before."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lerobot.policies.utils import populate_queues
+from torch import Tensor
+
+from .errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Observing:
+    """Reads observations out of LeRobot's batches, with the history that `select_action` builds up.
+
+    Args:
+        keys: the features that the policy looks at.
+        steps: T, observations up to now. A history is LeRobot's: the first observation of an episode fills it.
+    """
+
+    def __init__(self, keys: Sequence[str], steps: int) -> None:
+        self.keys = tuple(keys)
+        self.steps = steps
+        self._silent = False
+        self.reset()
+
+    def reset(self) -> None:
+        """An episode begins."""
+        # Where LeRobot's other policies have them, so that whoever fills theirs fills ours.
+        self.queues: dict[str, deque[Tensor]] = (
+            {key: deque(maxlen=self.steps) for key in self.keys} if self.steps > 1 else {}
+        )
+
+    def remember(self, batch: Mapping[str, Any]) -> None:
+        """Adds the observation `[B, …]` of one control step."""
+        populate_queues(self.queues, {key: batch[key] for key in self.queues})
+
+    def recall(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The observation of a batch; where there is a remembered history, that."""
+        if self.queues and all(self.queues.values()):
+            return {key: torch.stack(list(queue), dim=1) for key, queue in self.queues.items()}
+        return {key: batch[key] for key in self.keys}
+
+    def history(self, x: Tensor) -> Tensor:
+        """The observations up to now, `[B, T, …]`, of images `[B, (≥ T), C, H, W]` or states `[B, (≥ T), D]`.
+
+        What has no time axis is the observation of all T.
+
+        Raises:
+            UserError: there are fewer than T.
+        """
+        if x.ndim not in (3, 5):
+            return x.unsqueeze(1).expand(-1, self.steps, *x.shape[1:])
+        if x.shape[1] < self.steps:
+            raise UserError(f"the batch shows {x.shape[1]} observations; the policy looks at {self.steps}")
+        return x[:, : self.steps]
+
+    def now(self, x: Tensor) -> Tensor:
+        """The observation now, `[B, …]`."""
+        return self.history(x)[:, -1]
+
+    def overlook_task(self, batch: Mapping[str, Any]) -> None:
+        """Says, once, that the task in words is not read."""
+        task = batch.get("task")
+        if not self._silent and (any(task) if isinstance(task, list | tuple) else task):
+            self._silent = True
+            log.info("the task text is ignored: dap looks at %s alone", ", ".join(self.keys))
