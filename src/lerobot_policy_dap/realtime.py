@@ -51,7 +51,8 @@ def guidance(
 
         # It needs gradients, which inference mode would not give back.
         with torch.inference_mode(False):
-            v: Tensor = processor.denoise_step(a_t, left_over.clone(), inference_delay, t, constant)
+            wanted = left_over.clone().expand(len(a_t), -1, -1)
+            v: Tensor = processor.denoise_step(a_t, wanted, inference_delay, t, constant)
         return v
 
     return guided
