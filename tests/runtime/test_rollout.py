@@ -14,7 +14,7 @@ from lerobot.datasets import LeRobotDataset
 from lerobot.policies import make_pre_post_processors
 from lerobot.policies.factory import get_policy_class, make_policy_config
 from lerobot.rollout.inference.rtc import supports_rtc_inference
-from small_policies import A, C, CAMERA, D, H, STATE, W, client, observation, save_checkpoint, serving
+from small_policies import CAMERA, STATE, A, C, D, H, W, client, observation, save_checkpoint, serving
 
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.runtime.client import ServerUnavailable

@@ -82,7 +82,7 @@ def test_it_stands_still_where_meta_world_ends(robot, caplog):
         robot.send_action(command([0, 0, 0.1, 0]))
     assert robot._steps == 500
     assert [r.levelname for r in caplog.records if "stands still" in r.message] == ["WARNING"]
-    robot.send_action({name: 0.0 for name in HOME})
+    robot.send_action(dict.fromkeys(HOME, 0.0))
     robot.send_action(command([0, 0, 0, 0]))
 
 

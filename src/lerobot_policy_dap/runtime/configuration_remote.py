@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import NormalizationMode, PreTrainedConfig
 
 from ..errors import UserError
 
@@ -24,6 +24,8 @@ class DAPRemoteConfig(PreTrainedConfig):
     """Seconds that an answer may take, reconnecting included; then the rollout ends with an error."""
     n_action_steps: int | None = None
     """Actions executed before the server is asked again (synchronous inference); as many as it says by default."""
+    normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
+    """Nothing: the server normalises."""
 
     @property
     def observation_delta_indices(self) -> None:
