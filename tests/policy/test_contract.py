@@ -26,8 +26,9 @@ STATISTICS = {
     "action": {"mean": torch.tensor([0.5, -1.0]), "std": torch.tensor([2.0, 0.5])},
     "observation.state": {"mean": torch.tensor([0.1, 0.2, 0.3]), "std": torch.tensor([1.0, 2.0, 3.0])},
 }
-ARMS = {"two_way": {}, "none": {}, "auxiliary": {"velocity": "transformer", "encoder": "residual", "encoder_width": 8,
-                                                 "hidden_dim": 64, "dynamics_hidden_dim": 64}}  # fmt: skip
+ARMS = {"two_way": {"dynamics_hidden_dim": 16}, "none": {"dynamics_hidden_dim": 16, "n_obs_steps": 2},
+        "auxiliary": {"velocity": "transformer",
+                      "hidden_dim": 64, "dynamics_hidden_dim": 64, "dynamics_depth": 1}}  # fmt: skip
 
 
 def shown():
