@@ -21,6 +21,8 @@ RESNET = {"pretrained_backbone_weights": None}
 OPTIONS = {
     "dap": {"image_size": 36, "encoder_width": 4, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 6,
             "n_action_steps": 3, "inference_seed": None},
+    "dap_looking_back": {"image_size": 36, "encoder_width": 4, "latent_dim": 8, "hidden_dim": 16, "depth": 1,
+                         "horizon": 6, "n_action_steps": 3, "inference_seed": None, "n_obs_steps": 3},
     "act": {**RESNET, "dim_model": 32, "n_heads": 2, "dim_feedforward": 32, "n_encoder_layers": 1,
             "n_vae_encoder_layers": 1, "chunk_size": 6, "n_action_steps": 3},
     "diffusion": {**RESNET, "use_group_norm": True, "down_dims": (16, 32), "horizon": 8, "n_action_steps": 4,
@@ -39,8 +41,9 @@ STATISTICS = {
 
 def save_checkpoint(folder, kind="dap", seed=0, action=STATISTICS[ACTION], inputs=None, **options):
     """An untrained policy whose velocity or output is not constant, with processors, as LeRobot saves them."""
+    name = kind.removesuffix("_looking_back")
     config = make_policy_config(
-        kind,
+        name,
         device="cpu",
         push_to_hub=False,
         input_features=inputs
@@ -52,8 +55,8 @@ def save_checkpoint(folder, kind="dap", seed=0, action=STATISTICS[ACTION], input
         **{**OPTIONS[kind], **options},
     )
     torch.manual_seed(seed)
-    policy = get_policy_class(kind)(config)
-    if kind == "dap":
+    policy = get_policy_class(name)(config)
+    if name == "dap":
         for head in (policy.policy.out, policy.dynamics.out):  # an untrained velocity is zero
             torch.nn.init.normal_(head.weight, std=0.3)
     if kind == "vqbet":

@@ -23,21 +23,22 @@ def lerobot_actions(folder, observations, seed):
     before, after = make_pre_post_processors(config, pretrained_path=str(folder))
     policy.reset()
     for seen in observations[:-1]:  # the history; its actions are not looked at
-        policy._queues[ACTION].clear() if hasattr(policy, "_queues") else None
+        queue_of(policy).clear()
         policy.select_action(before(as_batch(seen)))
-    queue = (
-        policy._queues[ACTION]
-        if hasattr(policy, "_queues")
-        else policy._queue
-        if config.type == "dap"
-        else policy._action_queue
-    )
+    queue = queue_of(policy)
     queue.clear()
     torch.manual_seed(seed)
     actions = [after(policy.select_action(before(as_batch(observations[-1]))))]
     while queue:
         actions.append(after(queue.popleft()))
     return torch.cat(actions).numpy()
+
+
+def queue_of(policy):
+    """The actions that are still to be executed."""
+    if policy.name == "dap":
+        return policy._queue
+    return policy._queues[ACTION] if hasattr(policy, "_queues") else policy._action_queue
 
 
 def as_batch(seen):
@@ -54,7 +55,7 @@ def requests(served, observations):
     return [session.accept(served.contract.read(seen)) for seen in observations]
 
 
-@pytest.mark.parametrize("kind", ["dap", "act", "diffusion", "vqbet"])
+@pytest.mark.parametrize("kind", ["dap", "dap_looking_back", "act", "diffusion", "vqbet"])
 def test_chunks_are_those_of_lerobots_own_loop(checkpoints, kind):
     """Policies that keep a history included: it is each client's own, and never the policy's."""
     folder = checkpoints(kind)
