@@ -70,6 +70,10 @@ class DAPConfig(PreTrainedConfig):
     inference_seed: int | None = 0
     """Seeds the flow's noise at every `reset()`, so that an episode repeats; null leaves it to torch."""
 
+    diagnostics: bool = False
+    """Whether `select_action` leaves behind, in `DAPPolicy.diagnostics`, how far the chunk moved between flow steps
+    and how far what was expected is from what is observed."""
+
     preset: str = "small"
     """`small` (1.3 million parameters, trained on a CPU in minutes) or `base` (one GPU): what the sizes
     below are where they are not given."""

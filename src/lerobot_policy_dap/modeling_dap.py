@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from .compiling import compiled
 from .configuration_dap import HEAD_DIM, DAPConfig
+from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
 from .files import RECORDING_FILE, read_json, write_json
 from .flow import FlowLosses, Sample, Seen, flow_losses, outcome_of, sample
@@ -144,6 +146,9 @@ class DAPPolicy(PreTrainedPolicy):
         """Forgets the chunk under way and starts the flow's noise afresh."""
         self._queue: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
         self._generator: torch.Generator | None = None
+        self._steps = 0
+        self._expectations = Expectations(self.config.outcome_offsets)
+        self.diagnostics: Diagnostics | None = None
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B H A"]:
@@ -228,9 +233,27 @@ class DAPPolicy(PreTrainedPolicy):
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
         """The next normalised action of each row; plans a new chunk when the last one is used up."""
         if not self._queue:
-            chunk = self.predict_action_chunk(batch, **kwargs)
+            if self.config.diagnostics:
+                chunk = self._diagnosed(batch, kwargs.get("noise"))
+            else:
+                chunk = self.predict_action_chunk(batch, **kwargs)
             self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(dim=1))
+        self._steps += 1
         return self._queue.popleft()
+
+    def _diagnosed(self, batch: dict[str, Tensor], noise: Tensor | None) -> Float[Tensor, "B H A"]:
+        """A chunk, with `diagnostics` of how it came about."""
+        done = self.generate(batch, action_noise=noise)
+        expected = done.outcome
+        if expected is None and self.config.arm.learns_dynamics:
+            still = done.action.new_zeros(
+                len(done.action), *self.outcome_shape
+            )  # draws no noise: actions stay as they are
+            expected = self.expected_outcome(batch, done.action, still)
+        self.diagnostics = self._expectations.diagnose(
+            self._steps, done.estimates, expected, partial(self.observed_outcome, batch)
+        )
+        return done.action
 
     def _noise(self, *shape: int) -> Tensor:
         device = next(self.parameters()).device
