@@ -61,7 +61,8 @@ def flow_losses(
         outcome_is_pad: rows, or parts `*o` of rows, whose outcome lies past the episode's end; they carry no
             dynamics loss.
         feedback_dropout: probability with which the second pass keeps the null token.
-        imitate: rows whose chunk is to be imitated; the others teach the dynamics only. None: all.
+        imitate: rows whose chunk is to be imitated; the others teach the dynamics only, so that no alignment reaches
+            the policy from them either. None: all.
         align: whether the dynamics' loss reaches the policy through â.
         time_alpha: t ~ Beta(time_alpha, 1); 1 is uniform, larger looks more at noisy samples.
     """
@@ -103,7 +104,11 @@ def flow_losses(
 
     v = policy(a_t, t, policy_z, s_hat, present)
     chunk = seen(v)
-    u = dynamics(s_t, t, dynamics_z, chunk if align or chunk is None else chunk.detach())
+    if chunk is not None and not align:
+        chunk = chunk.detach()
+    elif chunk is not None and imitate is not None:
+        chunk = torch.where(imitate[:, None, None], chunk, chunk.detach())
+    u = dynamics(s_t, t, dynamics_z, chunk)
     u_true = u
     if told is not Seen.NOTHING:
         u_true = dynamics(s_t, t, dynamics.condition(t, context, torch.zeros_like(t)), action)
