@@ -10,7 +10,7 @@ from measuring import machine
 from round_spec import Round
 
 from lerobot_policy_dap.bench import words
-from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, Episode, write_episodes
+from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, Episode, read_episodes, write_episodes
 from lerobot_policy_dap.bench.hierarchy import hierarchical_mean
 from lerobot_policy_dap.bench.means import ALL, means_of
 from lerobot_policy_dap.bench.pairing import Pairing
@@ -21,6 +21,11 @@ from lerobot_policy_dap.files import replacing_file
 from lerobot_policy_dap.worlds.shifts import SHIFTS
 
 EPISODES, TABLE, REPORT = "episodes.parquet", "table.md", "report.html"
+
+
+def kept_episodes(folder: Path) -> list[Episode]:
+    """The episodes that were kept there before."""
+    return read_episodes(folder / EPISODES) if (folder / EPISODES).exists() else []
 
 
 def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:

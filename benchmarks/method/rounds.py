@@ -3,7 +3,8 @@
 Collects demonstrations and play, trains every arm on every task seed by seed, and evaluates each seed on the bench as
 soon as it is trained, so that what there is at any time is balanced over arms and tasks. Killed at any moment and
 started again, it goes on; what is finished is in results/NAME/ after every evaluation. A round that is given more
-training seeds, factors or episodes afterwards is extended by these.
+training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: a seed of a task
+whose episodes are all in results/NAME/ is not trained again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,11 +23,11 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measuring import train_flags
 from round_costs import Costs
-from round_results import keep, keep_report
+from round_results import keep, keep_report, kept_episodes
 from round_spec import Arm, Round, read_round
 
 from lerobot_policy_dap.bench.episodes import Episode
-from lerobot_policy_dap.bench.plan import Plan, Policy, make_plan
+from lerobot_policy_dap.bench.plan import FIRST_SEED, Plan, Policy, make_plan
 from lerobot_policy_dap.bench.run import give_up, run
 from lerobot_policy_dap.bench.store import open_results
 from lerobot_policy_dap.checkpoints import checkpoint_folder
@@ -36,11 +38,14 @@ from lerobot_policy_dap.train.checkpoint import point_last
 from lerobot_policy_dap.train.command import run as train
 from lerobot_policy_dap.train.request import last_checkpoint
 from lerobot_policy_dap.worlds.collect import collect
+from lerobot_policy_dap.worlds.tasks import resolve_task
 
 FOLDER = Path(__file__).parent
 SAVE_EVERY = 500
 Training = tuple[Arm, str, int]
 """An arm, a task and a training seed."""
+Kept = dict[tuple[str, int], list[Episode]]
+"""Episodes by task and training seed."""
 
 
 def main(
@@ -60,7 +65,8 @@ def main(
         asked = read_round(declared)
         work = data / asked.name
         if plan:
-            print(_to_do(asked, work, workers))
+            kept = _complete(asked, kept_episodes(results / asked.name))
+            print(_to_do(asked, work, workers, kept))
         else:
             _run(asked, work, results / asked.name, workers, device, _command(declared))
     except UserError as error:
@@ -69,21 +75,56 @@ def main(
 
 def _run(asked: Round, work: Path, results: Path, workers: int, device: str, command: str) -> None:
     costs = Costs(work / "costs.jsonl")
-    for task in asked.tasks:
-        print(f"collecting {task}", flush=True)
-        collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
+    kept = _complete(asked, kept_episodes(results))
     for seed in asked.training_seeds:
-        trainings = [(arm, task, seed) for arm in asked.trained for task in asked.tasks]
+        tasks = [task for task in asked.tasks if (task, seed) not in kept]
+        for task in tasks:
+            print(f"collecting {task}", flush=True)
+            collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
+        trainings = [(arm, task, seed) for arm in asked.trained for task in tasks]
         left = [training for training in trainings if not _is_trained(asked, work, training)]
         for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
             costs.trained(arm.policy.get("coupling", arm.name), asked.steps, seconds)
             print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
-        for task in asked.tasks:
+        for task in tasks:
             _evaluate(asked, work, task, seed, workers, device, command, costs)
-            keep(results, asked, _finished(asked, work), command)
+            keep(results, asked, _all(kept, asked, work), command)
             print(f"evaluated seed {seed} on {task}", flush=True)
-        keep_report(results, asked, _finished(asked, work), command)
+        if tasks:
+            keep_report(results, asked, _all(kept, asked, work), command)
     print(f"results: {results}")
+
+
+def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:
+    """The kept episodes of each task and training seed of which none is missing."""
+    by_run: Kept = {}
+    for episode in episodes:
+        by_run.setdefault((episode.task, episode.training_seed), []).append(episode)
+    whole: Kept = {}
+    for task in asked.tasks:
+        cells = _grid(asked, [Policy(arm.name, Path(arm.name)) for arm in asked.arms], task, "cpu").cells()
+        wanted = {
+            (cell.policy, cell.shift, cell.severity, FIRST_SEED + i)
+            for cell in cells
+            for i in range(cell.episodes)
+        }
+        for seed in asked.training_seeds:
+            there = by_run.get((resolve_task(task), seed), [])
+            if wanted <= {(e.policy, e.shift, e.severity, e.seed) for e in there}:
+                whole[task, seed] = there
+    return whole
+
+
+def _all(kept: Kept, asked: Round, work: Path) -> list[Episode]:
+    """Every finished episode, task by task: of earlier machines and of this one."""
+    found = []
+    for task in asked.tasks:
+        for (of, _), episodes in sorted(kept.items()):
+            found += episodes if of == task else []
+        if _bench(work, task).exists():
+            done = open_results(_bench(work, task)).episodes
+            found += [episode for episode in done if (task, episode.training_seed) not in kept]
+    return found
 
 
 def _train(asked: Round, work: Path, device: str, training: Training) -> float:
@@ -160,22 +201,16 @@ def _checkpoint(asked: Round, work: Path, arm: Arm, task: str, seed: int) -> Pat
     return out
 
 
-def _finished(asked: Round, work: Path) -> list[Episode]:
-    """Every finished episode, task by task."""
-    found = [open_results(_bench(work, task)).episodes for task in asked.tasks if _bench(work, task).exists()]
-    return [episode for episodes in found for episode in episodes]
-
-
 def _episodes(out: Path) -> int:
     return len(open_results(out).episodes) if (out / "plan.json").exists() else 0
 
 
-def _to_do(asked: Round, work: Path, workers: int) -> str:
+def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
     costs = Costs(work / "costs.jsonl")
     trainings = [
         (arm, task, seed) for seed in asked.training_seeds for arm in asked.trained for task in asked.tasks
     ]
-    left = [training for training in trainings if not _is_trained(asked, work, training)]
+    left = [one for one in trainings if (one[1], one[2]) not in kept and not _is_trained(asked, work, one)]
     lines = [f"{len(left)} of {len(trainings)} trainings of {asked.steps} steps to do"]
     seconds = 0.0
     for arm in asked.trained:
@@ -185,7 +220,7 @@ def _to_do(asked: Round, work: Path, workers: int) -> str:
         seconds += number * each_one
         lines.append(f"  {arm.name}: {number} x {each_one / 60:.1f} min")
     planned = _planned(asked)
-    episodes = planned - sum(_episodes(_bench(work, task)) for task in asked.tasks)
+    episodes = planned - len(_all(kept, asked, work))
     rate = costs.episodes_per_second()
     seconds += episodes / rate
     lines.append(f"{episodes} of {planned} episodes to do, at {rate:.1f} a second and process")

@@ -55,7 +55,7 @@ def declared(tmp_path, text):
 
 def test_the_example_can_be_read_and_its_cost_is_said_before_anything_runs(tmp_path):
     asked = read_round(Path(rounds.__file__).parent / "rounds" / "example.toml")
-    said = rounds._to_do(asked, tmp_path, 2)
+    said = rounds._to_do(asked, tmp_path, 2, {})
     trainings = 5 * 1 * 3
     assert f"{trainings} of {trainings} trainings of 1500 steps" in said
     assert f"{6 * 3 * (50 + 50 + 4 * 2 * 50)} of" in said
@@ -167,7 +167,17 @@ def test_an_interrupted_round_ends_as_it_would_have(tmp_path, monkeypatch, capsy
         "auxiliary",
         "two_way",
     )
-    assert "0 of 4 trainings" in rounds._to_do(asked, work, 1)
-    assert "0 of 36 episodes" in rounds._to_do(asked, work, 1)
+    said = rounds._to_do(asked, work, 1, {})
+    assert "0 of 4 trainings" in said
+    assert "0 of 36 episodes" in said
+
+    capsys.readouterr()
+    elsewhere = tmp_path / "elsewhere"  # what was kept is not run again on a machine that has nothing else of it
+    rounds._run(asked, elsewhere, results, 1, "cpu", "the command")
+    assert "trained" not in capsys.readouterr().out
+    assert not elsewhere.exists()
+    assert read_episodes(results / "episodes.parquet") == episodes
+    half = rounds._complete(asked, [e for e in episodes if e.training_seed == 0 or e.seed % 2])
+    assert list(half) == [("drawer-open", 0)]
     for name in ("episodes.parquet", "table.md", "report.html"):
         assert str(tmp_path).encode() not in (results / name).read_bytes()
