@@ -28,7 +28,7 @@ from .nets import ImageEncoder, velocity_network
 from .nets.augment import random_shift
 from .nets.figures import dynamics_figures, image_figures
 from .nets.statistics import Standardize
-from .observing import Observing
+from .observing import Observing, imitated
 from .realtime import Guide, continued, executable, guidance
 from .weights import load_all, recording_of
 
@@ -121,7 +121,7 @@ class DAPPolicy(PreTrainedPolicy):
             action_is_pad=action_is_pad.repeat_interleave(draws, dim=0),
             outcome_is_pad=outcome_is_pad.repeat_interleave(draws, dim=0),
             feedback_dropout=self.config.feedback_dropout,
-            imitate=self._imitated(batch, draws),
+            imitate=imitated(batch, self.config.dynamics_only_tasks, draws),
             align=self.config.align,
             time_alpha=self.config.time_alpha,
         )
@@ -237,16 +237,6 @@ class DAPPolicy(PreTrainedPolicy):
             self._outcome_features({key: self._observing.now(batch[key]) for key in self._observing.keys})
         )
         return seen
-
-    def _imitated(self, batch: dict[str, Any], draws: int) -> Bool[Tensor, "R"] | None:
-        """Which of the `draws` repetitions of each row are imitated; None where all are."""
-        tasks = batch.get("task")
-        if not isinstance(tasks, list | tuple):
-            return None
-        wanted = [task not in self.config.dynamics_only_tasks for task in tasks]
-        if all(wanted):
-            return None
-        return torch.tensor(wanted, device=batch[ACTION].device).repeat_interleave(draws)
 
     def _by_offset(self, outcome: Float[Tensor, "B N W"]) -> Float[Tensor, "B O S"]:
         return outcome.reshape(len(outcome), len(self.config.outcome_offsets), self.outcome_dim)

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from lerobot.policies.utils import populate_queues
+from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from .errors import UserError
@@ -71,3 +73,14 @@ class Observing:
         if not self._silent and (any(task) if isinstance(task, list | tuple) else task):
             self._silent = True
             log.info("the task text is ignored: dap looks at %s alone", ", ".join(self.keys))
+
+
+def imitated(batch: Mapping[str, Any], dynamics_only: Sequence[str], draws: int) -> Bool[Tensor, "R"] | None:
+    """Which of the `draws` repetitions of each row are imitated, by its task; None where all are."""
+    tasks = batch.get("task")
+    if not isinstance(tasks, list | tuple):
+        return None
+    wanted = [task not in dynamics_only for task in tasks]
+    if all(wanted):
+        return None
+    return torch.tensor(wanted, device=batch[ACTION].device).repeat_interleave(draws)

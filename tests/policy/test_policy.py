@@ -12,6 +12,7 @@ from lerobot_policy_dap import DAPConfig
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.flow import Coupling
 from lerobot_policy_dap.modeling_dap import DAPPolicy
+from lerobot_policy_dap.observing import imitated
 
 CAMERA = "observation.images.front"
 
@@ -341,6 +342,7 @@ def test_a_row_that_is_not_imitated_leaves_the_policys_loss_as_it_is_without_it(
 
 def test_other_dynamics_only_tasks_can_be_named():
     made = policy(coupling="auxiliary", dynamics_only_tasks=["wander"])
-    assert made._imitated(batch(made) | {"task": ["play", "wander"]}, 2).tolist() == [True, True, False, False]
-    assert made._imitated(batch(made) | {"task": ["play", "lift"]}, 2) is None
-    assert made._imitated(batch(made), 2) is None
+    only = made.config.dynamics_only_tasks
+    assert imitated(batch(made) | {"task": ["play", "wander"]}, only, 2).tolist() == [True, True, False, False]
+    assert imitated(batch(made) | {"task": ["play", "lift"]}, only, 2) is None
+    assert imitated(batch(made), only, 2) is None
