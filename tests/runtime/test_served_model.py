@@ -89,7 +89,9 @@ def test_clients_in_one_batch_do_not_see_each_other(checkpoints, kind):
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
-def test_left_over_is_kept_for_the_delay_and_the_rest_is_unblended(model):
+def test_left_over_is_kept_for_the_delay_and_the_rest_is_unblended(checkpoints):
+    model = ServedModel(checkpoints("act"), WIDE)  # it knows no real-time chunking
+    assert not model.supports_rtc
     left_over = np.full((4, A), 0.3, np.float32)
     request = model.contract.read({**observation(), "prev_chunk_left_over": left_over, "inference_delay": 2})
     torch.manual_seed(1)
@@ -99,6 +101,21 @@ def test_left_over_is_kept_for_the_delay_and_the_rest_is_unblended(model):
     np.testing.assert_array_equal(answered[:2], left_over[:2])
     assert not np.allclose(answered[2], left_over[2])
     np.testing.assert_array_equal(answered[3:], plain[3:])
+
+
+def test_a_served_dap_continues_the_chunk_under_way(checkpoints):
+    model = ServedModel(checkpoints("dap"), WIDE)
+    assert model.supports_rtc
+    assert model.metadata()["supports_rtc"]
+    left_over = np.full((4, A), 0.3, np.float32)
+    request = model.contract.read({**observation(), "prev_chunk_left_over": left_over, "inference_delay": 2})
+    answers = []
+    for asked in (request, model.contract.read(observation())):
+        torch.manual_seed(1)
+        answers.append(model.plan([asked])[0].checked.actions)
+    guided, fresh = answers
+    np.testing.assert_allclose(guided[:2], left_over[:2], atol=1e-5)
+    assert np.abs(guided[2] - left_over[2]).mean() < np.abs(fresh[2] - left_over[2]).mean()
 
 
 def test_a_policy_that_knows_real_time_chunking_gets_delay_and_left_over_in_its_own_units(
@@ -113,7 +130,6 @@ def test_a_policy_that_knows_real_time_chunking_gets_delay_and_left_over_in_its_
         return inner(batch)
 
     monkeypatch.setattr(served.policy, "predict_action_chunk", predict_action_chunk)
-    served.supports_rtc = True
     left_over = np.array([[0.6, 1.0], [0.1, -1.0]], np.float32)
     seen = {**observation(), "prev_chunk_left_over": left_over, "inference_delay": 1}
     asked = [served.contract.read(message) for message in (observation(), seen, observation(), seen)]
