@@ -24,13 +24,14 @@ MAY_IMPORT = {
     "nets": set(),
     "configuration_dap": BASE | {"flow"},
     "processor_dap": {"configuration_dap"},
-    "modeling_dap": BASE | {"flow", "nets", "configuration_dap", "compiling"},
+    "monitor": BASE | {"flow", "data"},
+    "modeling_dap": BASE | {"flow", "nets", "configuration_dap", "compiling", "monitor"},
     "data": BASE,
     "worlds": BASE | {"processes", "data"},
     "train": BASE | {"data"},
     "probe": BASE | {"processes", "worlds", "bench", "checkpoints"},
-    "bench": BASE | {"processes", "worlds", "checkpoints"},
-    "runtime": BASE | {"progress", "checkpoints"},
+    "bench": BASE | {"processes", "worlds", "checkpoints", "monitor"},
+    "runtime": BASE | {"progress", "checkpoints", "monitor"},
 }
 NEVER = {"flow": ("lerobot", "numpy", "mujoco"), "nets": ("lerobot", "mujoco"), "worlds": ("torch",)}
 

@@ -6,22 +6,18 @@ import inspect
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from io import StringIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lerobot.policies import make_pre_post_processors
-from lerobot.policies.factory import get_policy_class
 from lerobot.utils.constants import ACTION, OBS_IMAGES
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checkpoints import WEIGHTS_FILE, checkpoint_folder, policy_config
+from ..checkpoints import WEIGHTS_FILE, checkpoint_folder, load_policy, policy_config
 from ..errors import UserError
 from ..files import sha256
 from .contract import Contract, Request
@@ -70,19 +66,7 @@ class ServedModel:
         self.config = config = policy_config(folder)
         config.device = options.device
         self.contract = Contract.of(config, options.rename)
-        try:
-            with redirect_stdout(StringIO()):  # LeRobot prints while it loads
-                self.policy: Any = get_policy_class(config.type).from_pretrained(folder, config=config)
-                self.preprocess, self.postprocess = make_pre_post_processors(
-                    config,
-                    pretrained_path=str(folder),
-                    preprocessor_overrides={"device_processor": {"device": options.device}},
-                )
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"{folder} cannot be loaded ({type(error).__name__}: {error})") from error
-        self.policy.to(options.device).eval()
+        self.policy, self.preprocess, self.postprocess = load_policy(folder, config)
         self.weights = sha256(folder / WEIGHTS_FILE)
         self.limits = self._limits()
         self.supports_rtc = _supports_rtc(self.policy)
