@@ -98,9 +98,7 @@ def _trained(task: str, data: Path, demos: int, steps: int) -> Path:
     return checkpoint_folder(out)
 
 
-def _units(
-    checkpoints: dict[str, Path], clean: int, episodes: int, levels: Sequence[int]
-) -> Iterator[Unit]:
+def _units(checkpoints: dict[str, Path], clean: int, episodes: int, levels: Sequence[int]) -> Iterator[Unit]:
     """Clean ones first, and task by task within a factor: what is there early says something of all tasks."""
     for first in (CALIBRATION_SEED, TEST_SEED):
         for task, checkpoint in checkpoints.items():
@@ -165,9 +163,7 @@ def _flat(units: Sequence[Sequence[Rollout]], first_seed: int) -> list[Rollout]:
 def _demonstrations(checkpoint: Path, dataset: Path) -> tuple[list[list[Plan]], tuple[int, ...]]:
     """What scores are fitted to, and the policy's offsets."""
     planner = Planner(checkpoint, environment_for(checkpoint, dataset.name.rpartition("-")[0], MAX_STEPS))
-    read = read_demonstrations(
-        planner.policy, planner.preprocess, dataset, None, KINDS, lambda done, total: None
-    )
+    read = read_demonstrations(planner.policy, planner.preprocess, dataset, None, KINDS, lambda done, total: None)
     return list(read), planner.config.outcome_offsets
 
 

@@ -1,20 +1,18 @@
-"""The figures of monitor.py: every score calibrated on the same clean successes and judged on the same other episodes."""
+"""The figures of monitor.py: scores calibrated on the same clean successes, and judged on the same other episodes."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from lerobot_policy_dap.bench.statistics import wilson
 from lerobot_policy_dap.monitor import scores
 from lerobot_policy_dap.monitor.conformal import p_values
 from lerobot_policy_dap.monitor.scores import Plan, episode_scores
-from lerobot_policy_dap.worlds.shifts import CLEAN
 
 FALSE_ALARM = 0.05
 MAX_STEPS = 300
@@ -55,7 +53,9 @@ class Judged(NamedTuple):
 
     def strangest(self, before: int) -> float:
         """The p-value of everything planned before that step, negated: comparable across tasks, higher is stranger."""
-        p = [p for plan, p in zip(self.rollout.plans, self.p, strict=True) if plan.step < before and not np.isnan(p)]
+        p = [
+            p for plan, p in zip(self.rollout.plans, self.p, strict=True) if plan.step < before and not np.isnan(p)
+        ]
         return -p[-1] if p else -1.0
 
 

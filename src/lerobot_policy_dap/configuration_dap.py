@@ -67,8 +67,14 @@ class DAPConfig(PreTrainedConfig):
     compile_model: bool = False
     """Whether generating a chunk is one compiled graph: two to three times faster, after a first call that takes
     half a minute or more (seconds once torch has it on disk). Eager where there is no compiler."""
+    monitor: bool = False
+    """Whether `select_action` asks the monitor that `dap calibrate` put beside the weights; `policy.last_verdict`."""
     inference_seed: int | None = 0
     """Seeds the flow's noise at every `reset()`, so that an episode repeats; null leaves it to torch."""
+
+    diagnostics: bool = False
+    """Whether `select_action` leaves behind, in `DAPPolicy.diagnostics`, how far the chunk moved between flow steps
+    and how far what was expected is from what is observed."""
 
     preset: str = "small"
     """`small` (1.3 million parameters, trained on a CPU in minutes) or `base` (one GPU): what the sizes

@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ import torch
 from jaxtyping import Bool, Float
 from lerobot.policies import PreTrainedPolicy
 from lerobot.utils.constants import ACTION, OBS_STATE
-from safetensors.torch import load_file
 from torch import Tensor
 
 from .compiling import compiled
 from .configuration_dap import HEAD_DIM, DAPConfig
+from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
 from .files import RECORDING_FILE, read_json, write_json
 from .flow import FlowLosses, Sample, Seen, flow_losses, outcome_of, sample
+from .monitor.monitor import Monitor, Verdict
 from .nets import ImageEncoder, VelocityMLP, VelocityTransformer
 from .nets.augment import random_shift
-from .nets.statistics import Standardize, effective_rank
+from .nets.figures import dynamics_figures, image_figures
+from .nets.statistics import Standardize
+from .weights import load_all
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +89,8 @@ class DAPPolicy(PreTrainedPolicy):
         self._forwards = 0
         self._warned = False
         self._observed = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
+        self.folder: Path | None = None
+        self._monitor: Monitor | None = None
         self._generate: Callable[[dict[str, Tensor], Tensor, Tensor], Sample] | None = None
         self.reset()
 
@@ -141,6 +147,12 @@ class DAPPolicy(PreTrainedPolicy):
         """Forgets the chunk under way and starts the flow's noise afresh."""
         self._queue: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
         self._generator: torch.Generator | None = None
+        self._steps = 0
+        self._expectations = Expectations(self.config.outcome_offsets)
+        self.diagnostics: Diagnostics | None = None
+        self.last_verdict: Verdict | None = None
+        if self._monitor is not None:
+            self._monitor.reset()
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B H A"]:
@@ -215,9 +227,37 @@ class DAPPolicy(PreTrainedPolicy):
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
         """The next normalised action of each row; plans a new chunk when the last one is used up."""
         if not self._queue:
-            chunk = self.predict_action_chunk(batch, **kwargs)
+            if self.config.diagnostics:
+                chunk = self._diagnosed(batch, kwargs.get("noise"))
+            else:
+                chunk = self.predict_action_chunk(batch, **kwargs)
+            if self.config.monitor:
+                self.last_verdict = self._watch().look(self, batch, chunk)
             self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(dim=1))
+        self._steps += 1
         return self._queue.popleft()
+
+    def _diagnosed(self, batch: dict[str, Tensor], noise: Tensor | None) -> Float[Tensor, "B H A"]:
+        """A chunk, with `diagnostics` of how it came about."""
+        done = self.generate(batch, action_noise=noise)
+        expected = done.outcome
+        if expected is None and self.config.arm.learns_dynamics:
+            still = done.action.new_zeros(
+                len(done.action), *self.outcome_shape
+            )  # draws no noise: actions stay as they are
+            expected = self.expected_outcome(batch, done.action, still)
+        self.diagnostics = self._expectations.diagnose(
+            self._steps, done.estimates, expected, partial(self.observed_outcome, batch)
+        )
+        return done.action
+
+    def _watch(self) -> Monitor:
+        """The monitor beside the weights, loaded when it is first asked."""
+        if self._monitor is None:
+            if self.folder is None:
+                raise UserError("policy.monitor is true, but this policy was not loaded from a checkpoint")
+            self._monitor = Monitor.load(self.folder)
+        return self._monitor
 
     def _noise(self, *shape: int) -> Tensor:
         device = next(self.parameters()).device
@@ -288,59 +328,16 @@ class DAPPolicy(PreTrainedPolicy):
             figures["dynamics_true_loss"] = losses.dynamics_true.item()
             figures["feedback_effect"] = losses.feedback_effect.item()
         if measured and len(context) > 1:
-            figures |= self._image_figures(context, action)
+            if self.encoder.dim:
+                figures |= image_figures(self.policy, self.encoder.dim, context, action)
             if learns:
-                figures |= self._dynamics_figures(context, action, outcome)
+                told = self.config.arm.dynamics_sees is not Seen.NOTHING
+                figures |= dynamics_figures(self.dynamics, told, context, action, outcome)
+                variance = self.standardize.running_var
+                assert variance is not None
+                figures["outcome_spread"] = variance.sqrt().mean().item()
                 self._warn_of_collapse(figures)
         return figures
-
-    @torch.no_grad()
-    def _image_figures(self, context: Tensor, action: Tensor) -> dict[str, float]:
-        """Does the policy look? An encoder that ignores its images trains to a perfectly normal loss.
-
-        `image_spread`: standard deviation of z over the batch, mean over dimensions: how much it varies with
-        the image alone (z sees nothing else). `image_use`: how far the velocity at pure noise moves when every
-        row is given its neighbour's image and keeps its own state, relative to the velocity's own variance.
-        `latent_rank`: effective rank of z.
-        """
-        D = self.encoder.dim
-        if not D:
-            return {}
-        swapped = torch.cat([context[:, :D].roll(1, dims=0), context[:, D:]], dim=-1)
-        t = context.new_ones(len(context))
-        start = torch.zeros_like(action)
-        own, other = (self.policy(start, t, self.policy.condition(t, z)) for z in (context, swapped))
-        variance = own.var(dim=0).mean().clamp(min=1e-8)
-        return {
-            "image_spread": context[:, :D].std(dim=0).mean().item(),
-            "image_use": ((own - other).square().mean() / variance).item(),
-            "latent_rank": effective_rank(context[:, :D]),
-        }
-
-    @torch.no_grad()
-    def _dynamics_figures(self, context: Tensor, action: Tensor, outcome: Tensor) -> dict[str, float]:
-        """Has the outcome collapsed, and does the dynamics heed the action?
-
-        `outcome_spread`: mean running standard deviation before standardising. `outcome_rank`: effective rank
-        of the standardised outcomes. `action_gain`: error of the one-step outcome from pure noise given a
-        neighbour's chunk, divided by the error given the row's own.
-        """
-        t = context.new_ones(len(context))
-        start = torch.zeros_like(outcome)
-        condition = self.dynamics.condition(t, context, torch.zeros_like(t))
-        blind = self.config.arm.dynamics_sees is Seen.NOTHING
-
-        def error(chunk: Tensor) -> Tensor:
-            predicted: Tensor = start - self.dynamics(start, t, condition, None if blind else chunk)
-            return (predicted - outcome).square().mean()
-
-        variance = self.standardize.running_var
-        assert variance is not None
-        return {
-            "outcome_spread": variance.sqrt().mean().item(),
-            "outcome_rank": effective_rank(outcome.flatten(1)),
-            "action_gain": (error(action.roll(1, dims=0)) / error(action).clamp(min=1e-8)).item(),
-        }
 
     def _warn_of_collapse(self, figures: dict[str, float]) -> None:
         """Says so, once, when the outcomes have become constant: the dynamics' loss looks normal then."""
@@ -362,26 +359,10 @@ class DAPPolicy(PreTrainedPolicy):
 
     @classmethod
     def _load_as_safetensor(cls, model: DAPPolicy, model_file: str, map_location: str, strict: bool) -> DAPPolicy:
-        """Loads the weights, all of them: LeRobot's default would leave missing ones at random in silence."""
+        """Loads the weights, and how the frames behind them were recorded."""
         path = Path(model_file)
-        if not path.exists():
-            raise UserError(f"{path} is missing; the folder is no whole checkpoint")
-        try:
-            weights = load_file(path)
-        except Exception as error:
-            raise UserError(f"{path} is not a readable safetensors file ({error})") from error
-        own = model.state_dict()
-        wrong = {
-            "lacks": sorted(own.keys() - weights.keys()),
-            "holds the unknown": sorted(weights.keys() - own.keys()),
-            "has other shapes for": sorted(
-                k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape
-            ),
-        }
-        for what, keys in wrong.items():
-            if keys:
-                raise UserError(f"{path} {what} {len(keys)} weights of this policy ({', '.join(keys[:3])}, …)")
-        model.load_state_dict(weights)
+        load_all(model, path)
+        model.folder = path.parent
         recording = path.with_name(RECORDING_FILE)
         if model.recording is None and recording.exists():
             model.recording = read_json(recording)

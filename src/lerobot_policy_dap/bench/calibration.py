@@ -58,7 +58,9 @@ def clean_rollouts(
         UserError: the checkpoint cannot act in the task.
     """
     environment_for(folder, task, max_steps)  # fails here, and not in a worker minutes later
-    units = [range(s, min(s + _BATCH, first_seed + episodes)) for s in range(first_seed, first_seed + episodes, _BATCH)]
+    units = [
+        range(s, min(s + _BATCH, first_seed + episodes)) for s in range(first_seed, first_seed + episodes, _BATCH)
+    ]
     work = partial(_roll, folder=folder, task=task, needs=needs, max_steps=max_steps, device=device)
     found: dict[int, list[Rollout]] = {}
     report(0, episodes)

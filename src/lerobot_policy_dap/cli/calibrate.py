@@ -64,7 +64,9 @@ def calibrate(
         why = "has no dynamics" if config.type == "dap" else "tells nothing but its actions"
         raise UserError(f"--score {name}: this policy ({config.type}) {why}; it allows: {', '.join(possible)}")
     if len(possible) == 1:
-        typer.echo(f"{config.type} tells nothing but its actions: the monitor watches how much its chunks disagree")
+        typer.echo(
+            f"{config.type} tells nothing but its actions: the monitor watches how much its chunks disagree"
+        )
     needs = SCORES[name].needs
     offsets = getattr(config, "outcome_offsets", ())
 

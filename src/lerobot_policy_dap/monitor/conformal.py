@@ -49,7 +49,7 @@ def chunk_p_values(calibration: Sequence[ArrayLike], scores: ArrayLike) -> Float
     """
     episodes = [np.asarray(episode, np.float64) for episode in calibration]
     episodes = [episode[~np.isnan(episode)] for episode in episodes]
-    lengths = np.array([len(episode) for episode in episodes])
+    lengths = np.array([len(episode) for episode in episodes], np.int64)
     values = np.concatenate([*episodes, np.empty(0)])
     weights = np.repeat(1 / np.maximum(lengths, 1), lengths)
     order = np.argsort(values)

@@ -1,7 +1,7 @@
 """The monitor beside a checkpoint: a score, the calibration that makes it a p-value, and each client's episode.
 
-    CHECKPOINT/monitor.json           what it is and of which weights
-    CHECKPOINT/monitor.safetensors    the score's arrays, and the calibration episodes' scores
+CHECKPOINT/monitor.json           what it is and of which weights
+CHECKPOINT/monitor.safetensors    the score's arrays, and the calibration episodes' scores
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import read_json, replacing_file, sha256, write_json
 from .conformal import check_rate, chunk_p_values, p_values
-from .scores import SCORES, Plan, Score, ScoreName, as_number, episode_scores
-from .signals import Signals, has_context, has_dynamics, read_signals
+from .scores import SCORES, Plan, Score, ScoreName, as_number, episode_scores, residual
+from .signals import Signal, Signals, has_context, has_dynamics, read_signals
 
 FORMAT = 1
 SETTINGS_FILE, ARRAYS_FILE = "monitor.json", "monitor.safetensors"
@@ -40,6 +40,9 @@ class Verdict(NamedTuple):
     episode goes on; NaN before the first score."""
     alarm: NDArray[np.bool_]
     """`[B]`: whether `p_value` is at most the false-alarm rate; stays until the episode is reset."""
+    outcome_distance: NDArray[np.float64]
+    """`[B]`: root mean square of what is seen less what was expected, in standard deviations of the outcome; NaN where
+    nothing was expected, or nobody asked (`Monitor.telling_distance`)."""
 
 
 @dataclass
@@ -74,6 +77,12 @@ class Monitor:
         self.calibration = told
         self._maxima = np.array([np.nanmax(episode) for episode in told])
         self._episodes: dict[Hashable, _Episode] = {}
+        self._offsets: tuple[int, ...] = ()
+
+    def telling_distance(self, policy: Any) -> Monitor:
+        """Itself, from now on telling `outcome_distance` too, whatever its score, where the policy has dynamics."""
+        self._offsets = tuple(policy.config.outcome_offsets) if has_dynamics(policy) else ()
+        return self
 
     @classmethod
     def calibrated(
@@ -112,33 +121,41 @@ class Monitor:
         batch: dict[str, Any],
         chunk: Tensor | None,
         keys: Sequence[Hashable] | None = None,
-        steps: Sequence[int] | None = None,
+        steps: Sequence[int | None] | None = None,
     ) -> Verdict:
         """Reads what the score needs from the policy, and observes it; see `read_signals` and `observe`."""
-        return self.observe(read_signals(policy, batch, chunk, self.score.needs), keys, steps)
+        needs = self.score.needs | {Signal.OUTCOME} if self._offsets else self.score.needs
+        return self.observe(read_signals(policy, batch, chunk, needs), keys, steps)
 
     def observe(
-        self, signals: Signals, keys: Sequence[Hashable] | None = None, steps: Sequence[int] | None = None
+        self, signals: Signals, keys: Sequence[Hashable] | None = None, steps: Sequence[int | None] | None = None
     ) -> Verdict:
         """What there is to say of B moments at which chunks were planned.
 
         Args:
             keys: whose episode each row belongs to; the row's place if None.
-            steps: control steps since the episode began; the last one's plus `n_action_steps` if None.
+            steps: control steps since the episode began; where None, `n_action_steps` after the last look.
         """
-        scores, highest = [], []
+        scores, highest, distances = [], [], []
         for i, row in enumerate(signals.rows()):
             episode = self._episodes.setdefault(i if keys is None else keys[i], _Episode())
-            episode.step = self._next(episode) if steps is None else int(steps[i])
-            reach = episode.step - self.score.memory
+            step = None if steps is None else steps[i]
+            episode.step = self._next(episode) if step is None else int(step)
+            reach = episode.step - max(self.score.memory, *self._offsets, 0)
             episode.plans = [plan for plan in episode.plans if reach <= plan.step < episode.step]
             episode.plans.append(Plan(episode.step, row))
+            distances.append(self._distance(episode.plans))
             scores.append(as_number(self.score(episode.plans)))
             episode.highest = float(np.fmax(episode.highest, scores[-1]))
             highest.append(episode.highest)
         p_value = p_values(self._maxima, highest)
         alarm = p_value <= self.false_alarm + 1e-12
-        return Verdict(np.array(scores), chunk_p_values(self.calibration, scores), p_value, alarm)
+        chunk_p_value = chunk_p_values(self.calibration, scores)
+        return Verdict(np.array(scores), chunk_p_value, p_value, alarm, np.array(distances))
+
+    def _distance(self, plans: Sequence[Plan]) -> float:
+        found = residual(plans, self._offsets) if self._offsets else None
+        return math.nan if found is None else float(np.sqrt(np.square(found.value).mean()))
 
     def _next(self, episode: _Episode) -> int:
         return episode.step + int(self.settings["n_action_steps"]) if episode.plans else 0
@@ -187,7 +204,9 @@ class Monitor:
         if not isinstance(settings, dict) or settings.get("format") != FORMAT:
             raise UserError(f"{folder / SETTINGS_FILE} is no monitor that this version reads; {again}")
         if settings["weights"] != sha256(folder / _WEIGHTS_FILE):
-            raise UserError(f"{folder / SETTINGS_FILE} was calibrated for other weights than lie beside it; {again}")
+            raise UserError(
+                f"{folder / SETTINGS_FILE} was calibrated for other weights than lie beside it; {again}"
+            )
         arrays = folder / ARRAYS_FILE
         if not arrays.exists() or settings["arrays"] != sha256(arrays):
             raise UserError(f"{arrays} is missing or not what {SETTINGS_FILE} was written with; {again}")

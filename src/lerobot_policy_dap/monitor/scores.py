@@ -1,4 +1,4 @@
-"""How strange what happens is: one number a chunk, higher is stranger. Each is one idea and the arrays it was fitted to.
+"""How strange what happens is: one number a chunk, higher is stranger, of one idea and the arrays it was fitted to.
 
 A score is asked at the moments at which a chunk is planned, and says None where it cannot know yet.
 """

@@ -91,18 +91,19 @@ def _chunks(policy: Any, batch: dict[str, Any]) -> Tensor:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
         if not has_context(policy):
-            return torch.stack([policy.predict_action_chunk(batch) for _ in range(SAMPLES)])
+            return torch.stack([policy.predict_action_chunk(_history(policy, batch)) for _ in range(SAMPLES)])
         context = policy.context(batch)  # the images are encoded once
-        rows = len(context) * SAMPLES
-        noise = [torch.randn(rows, *shape, device=context.device) for shape in _shapes(policy)]
         context = context.repeat(SAMPLES, 1)
+        actions = torch.randn(len(context), *policy.chunk_shape, device=context.device)
+        outcomes = torch.randn(len(context), *policy.outcome_shape, device=context.device)
         arm, steps = policy.config.arm, policy.config.num_inference_steps
-        drawn = sample(policy.policy, policy.dynamics, arm, context, *noise, steps).action
-    return drawn.unflatten(0, (SAMPLES, -1))
+        drawn: Tensor = sample(policy.policy, policy.dynamics, arm, context, actions, outcomes, steps).action
+    return drawn.reshape(SAMPLES, -1, *drawn.shape[1:])
 
 
-def _shapes(policy: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return policy.chunk_shape, policy.outcome_shape
+def _history(policy: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with the names under which a policy with a memory looks its observations up in it."""
+    return {**dict.fromkeys(getattr(policy, "_queues", None) or {}), **batch}
 
 
 def _numpy(x: Tensor) -> Array:
