@@ -39,7 +39,8 @@ def test_an_unknown_score_has_no_p_value_and_infinity_the_least():
 def test_chunks_of_exchangeable_episodes_are_flagged_no_more_than_promised(episodes, alpha):
     """A chunk drawn from a random one of n + 1 episodes, whatever their lengths."""
     flagged = [
-        np.mean(chunk_p_values(episodes[:i] + episodes[i + 1 :], episode) <= alpha) for i, episode in enumerate(episodes)
+        np.mean(chunk_p_values(episodes[:i] + episodes[i + 1 :], episode) <= alpha)
+        for i, episode in enumerate(episodes)
     ]
     assert np.mean(flagged) <= alpha + 1e-9
 

@@ -23,15 +23,18 @@ from lerobot_policy_dap.monitor.signals import Signals
 
 
 def plan(step, observed, *expected):
-    return Plan(step, Signals(None, np.array([observed], np.float32), np.array(expected, np.float32)[:, None], None))
+    return Plan(
+        step, Signals(None, np.array([observed], np.float32), np.array(expected, np.float32)[:, None], None)
+    )
 
 
-def test_the_prediction_that_ends_now_is_compared_and_the_shortest_of_several():
+def test_the_prediction_that_ends_now_is_compared_and_the_longest_of_several():
     plans = [plan(0, 0, 1, 20), plan(8, 5, 10, 100), plan(16, 13, 0, 0)]
     found = residual(plans, (8, 16))
-    assert (found.value.tolist(), found.place) == ([3.0], 0)  # 13 against the 10 expected at step 8
-    found = residual(plans, (16,)), residual(plans[:2], (16,))
-    assert found[0].value.tolist() == [13.0 - 1.0]  # 13 against the outcome of step 0's chunk, here its first
+    assert (found.value.tolist(), found.place) == ([13.0 - 20.0], 1)  # what step 0's chunk was to lead to by now
+    found = residual(plans[:2], (8, 16))
+    assert (found.value.tolist(), found.place) == ([5.0 - 1.0], 0)
+    assert residual(plans, (8,)).value.tolist() == [13.0 - 10.0]
 
 
 def test_between_two_expectations_the_way_is_straight():

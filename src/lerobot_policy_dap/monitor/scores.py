@@ -95,9 +95,9 @@ class Residual(NamedTuple):
 def residual(plans: Sequence[Plan], offsets: Sequence[int]) -> Residual | None:
     """How far the present observation is from what the dynamics expected of an earlier chunk; None without one.
 
-    The shortest expectation that ends exactly now counts. Where none does (a robot that asked a step early, or an
-    offset that is no multiple of the steps between plans), the last chunk's is taken on the way: in a straight line
-    from what was seen when it was planned through the expected outcomes.
+    The longest expectation that ends exactly now counts: it has seen most go wrong. Where none does (a robot that asked
+    a step early, or an offset that is no multiple of the steps between plans), the last chunk's is taken on the way: in
+    a straight line from what was seen when it was planned through the expected outcomes.
 
     Args:
         plans: of one episode, in order; the last is the present one.
@@ -106,7 +106,7 @@ def residual(plans: Sequence[Plan], offsets: Sequence[int]) -> Residual | None:
     now = plans[-1]
     assert now.signals.observed is not None
     past = {plan.step: plan.signals for plan in plans[:-1]}
-    for place, offset in enumerate(offsets):
+    for place, offset in reversed(list(enumerate(offsets))):
         if offset > 0 and now.step - offset in past:
             return Residual(now.signals.observed - _expected(past[now.step - offset])[place], place)
     last = max(past, default=None)
