@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from lerobot_policy_dap.bench.statistics import wilson
 from lerobot_policy_dap.monitor import scores
 from lerobot_policy_dap.monitor.conformal import p_values
 from lerobot_policy_dap.monitor.scores import Plan, episode_scores
@@ -135,7 +136,7 @@ def figures(
          **_alarms([e for e in episodes if (e.rollout.shift, e.rollout.severity) == (shift, severity)])}
         for shift, severity in conditions
         for name, episodes in judged.items()
-        if name in scores.SCORES
+        if name in list(scores.ScoreName)
     ]  # fmt: skip
     calibrated = {
         task: {
@@ -158,6 +159,7 @@ def _row(episodes: Sequence[Judged]) -> dict[str, Any]:
         "failures under shift flagged before the last third": _share([e.alarm < LATE for e in failures]),
         "median step of the alarm": float(np.median(alarmed)) if alarmed else None,
         "alarms in successes under shift": _share([e.alarm < np.inf for e in shifted if e.rollout.success]),
+        "balanced accuracy": _balanced(episodes),
         "failure, AUROC": _auroc(episodes, lambda e: not e.rollout.success, lambda e: e.strangest(LATE)),
         "failure, AUROC at equal length": _auroc(
             episodes, lambda e: not e.rollout.success, lambda e: e.strangest(e.equal)
@@ -166,6 +168,13 @@ def _row(episodes: Sequence[Judged]) -> dict[str, Any]:
             episodes, lambda e: e.rollout.shift != CLEAN, lambda e: e.strangest(e.equal)
         ),
     }
+
+
+def _balanced(episodes: Sequence[Judged]) -> str:
+    """The mean of failures flagged and successes left alone, clean and shifted together."""
+    won = [e.alarm == np.inf for e in episodes if e.rollout.success]
+    lost = [e.alarm < np.inf for e in episodes if not e.rollout.success]
+    return f"{50 * (np.mean(won) + np.mean(lost)):.1f} %"
 
 
 def _alarms(episodes: Sequence[Judged]) -> dict[str, Any]:
