@@ -110,6 +110,11 @@ class DAPConfig(PreTrainedConfig):
     """Probability with which a training row sees the null token instead of the predicted outcome."""
     time_alpha: float = 1.0
     """Flow time of training is drawn from Beta(time_alpha, 1): 1 is uniform, larger looks at noisier samples."""
+    dynamics_only_tasks: tuple[str, ...] = ("play",)
+    """Rows with one of these task texts are not imitated: they teach the dynamics, and through it the encoder. What
+    `dap collect --play` adds is labelled `play`."""
+    dynamics_only_ratio: float = 1.0
+    """`dap train` adds so many of these rows to each row that is imitated, where the dataset has some."""
     image_shift: int = 4
     """Training images are moved by up to this many pixels in both directions, at `image_size`."""
     ema_decay: float = 0.99
@@ -171,6 +176,9 @@ class DAPConfig(PreTrainedConfig):
         for name in ("num_inference_steps", "noise_draws"):
             if getattr(self, name) < 1:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it must be at least 1")
+        self.dynamics_only_tasks = tuple(self.dynamics_only_tasks)
+        if self.dynamics_only_ratio < 0:
+            raise UserError(f"policy.dynamics_only_ratio is {self.dynamics_only_ratio}; it cannot be negative")
         if not 0 <= self.feedback_dropout <= 1:
             raise UserError(f"policy.feedback_dropout is {self.feedback_dropout}; it is a probability, 0 to 1")
 
@@ -183,6 +191,10 @@ class DAPConfig(PreTrainedConfig):
     def observation_delta_indices(self) -> list[int]:
         """Now, and the observations that are the outcome where the arm learns dynamics."""
         return [0, *(o for o in self.outcome_offsets if o)] if self.arm.learns_dynamics else [0]
+
+    def dynamics_only_rows(self, batch_size: int) -> int:
+        """Rows that teach dynamics alone, to be added to a batch of `batch_size`; an arm without dynamics has none."""
+        return round(batch_size * self.dynamics_only_ratio) if self.arm.learns_dynamics else 0
 
     @property
     def action_delta_indices(self) -> list[int]:

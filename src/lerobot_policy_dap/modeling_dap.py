@@ -101,7 +101,8 @@ class DAPPolicy(PreTrainedPolicy):
 
         Args:
             batch: images `[B, T, C, height, width]` in [0, 1], state `[B, T, D]` and actions `[B, H, A]`, both
-                normalised, with LeRobot's `*_is_pad` masks; T as `observation_delta_indices` of the configuration.
+                normalised, with LeRobot's `*_is_pad` masks; T as `observation_delta_indices` of the configuration. Rows
+                whose "task" text is in `dynamics_only_tasks` are not imitated.
         """
         draws = self.config.noise_draws
         context = self.context(batch, augment=self.training)
@@ -118,6 +119,7 @@ class DAPPolicy(PreTrainedPolicy):
             action_is_pad=action_is_pad.repeat_interleave(draws, dim=0),
             outcome_is_pad=outcome_is_pad.repeat_interleave(draws, dim=0),
             feedback_dropout=self.config.feedback_dropout,
+            imitate=self._imitated(batch, draws),
             align=self.config.align,
             time_alpha=self.config.time_alpha,
         )
@@ -212,6 +214,16 @@ class DAPPolicy(PreTrainedPolicy):
             self._outcome_features({key: _at_now(batch[key]) for key in self._observed})
         )
         return seen
+
+    def _imitated(self, batch: dict[str, Any], draws: int) -> Bool[Tensor, "R"] | None:
+        """Which of the `draws` repetitions of each row are imitated; None where all are."""
+        tasks = batch.get("task")
+        if not isinstance(tasks, list | tuple):
+            return None
+        wanted = [task not in self.config.dynamics_only_tasks for task in tasks]
+        if all(wanted):
+            return None
+        return torch.tensor(wanted, device=batch[ACTION].device).repeat_interleave(draws)
 
     def _by_offset(self, outcome: Float[Tensor, "B N W"]) -> Float[Tensor, "B O S"]:
         return outcome.reshape(len(outcome), len(self.config.outcome_offsets), self.outcome_dim)

@@ -176,12 +176,12 @@ def test_the_last_estimate_is_the_chunk(coupling):
 def test_rows_that_are_not_to_be_imitated_teach_the_dynamics_alone(coupling):
     policy, dynamics = models()
     imitate = torch.arange(B) < 2
-    some = losses(policy, dynamics, coupling, imitate=imitate, align=False)
-    every = losses(policy, dynamics, coupling, align=False)
+    some = losses(policy, dynamics, coupling, imitate=imitate)
+    every = losses(policy, dynamics, coupling)
     assert some.policy != every.policy
-    assert torch.equal(some.dynamics, every.dynamics)
-    nobody = losses(policy, dynamics, coupling, imitate=torch.zeros(B, dtype=torch.bool), align=False)
-    assert nobody.policy == 0
+    assert torch.equal(some.dynamics_true, every.dynamics_true)
+    nobody = losses(policy, dynamics, coupling, imitate=torch.zeros(B, dtype=torch.bool))
+    assert nobody.policy == nobody.dynamics == 0  # what the policy would do there is nothing that was done
 
 
 def test_parts_of_an_outcome_can_be_past_the_episodes_end():

@@ -312,3 +312,35 @@ def test_the_configuration_survives_its_file(tmp_path):
 def test_a_bad_option_is_named(options, word):
     with pytest.raises(UserError, match=word):
         config(**options)
+
+
+def test_rows_of_a_dynamics_only_task_teach_the_policy_nothing():
+    """Their gradient reaches dynamics and encoder, not the policy: not through the alignment either."""
+    made = policy(coupling="two_way", align=True)
+    made.train()
+    rows = batch(made) | {"task": ["play"] * 5}
+    made(rows)[0].backward()
+    assert all(p.grad is None or not p.grad.any() for p in made.policy.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in made.dynamics.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in made.encoder.parameters())
+
+
+def test_a_row_that_is_not_imitated_leaves_the_policys_loss_as_it_is_without_it():
+    made = policy(coupling="auxiliary", image_shift=0, dynamics_weight=0, dynamics_true_weight=0).eval()
+
+    def loss(kept, tasks):
+        torch.manual_seed(0)
+        changed = batch(made)
+        changed["action"][3:] += 100 * (1 - kept)
+        return made(changed | {"task": tasks})[0].item()
+
+    mixed = ["lift"] * 3 + ["play"] * 2
+    assert loss(1, mixed) == loss(0, mixed)
+    assert loss(1, ["lift"] * 5) != loss(0, ["lift"] * 5)
+
+
+def test_other_dynamics_only_tasks_can_be_named():
+    made = policy(coupling="auxiliary", dynamics_only_tasks=["wander"])
+    assert made._imitated(batch(made) | {"task": ["play", "wander"]}, 2).tolist() == [True, True, False, False]
+    assert made._imitated(batch(made) | {"task": ["play", "lift"]}, 2) is None
+    assert made._imitated(batch(made), 2) is None

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..errors import UserError
 from ..progress import bars
-from .options import Workers, numbers
+from .options import Workers, numbers, words
 
 
 def demo(
@@ -46,6 +46,12 @@ def collect(
     out: Annotated[Path | None, typer.Option(help="Folder of the LeRobotDataset; data/TASK if not given.")] = None,
     noise: Annotated[float, typer.Option(help="Standard deviation of action noise, in action units.")] = 0.0,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    play: Annotated[
+        str,
+        typer.Option(help="Kinds of play to collect beside them: expert, noisy, perturbed, random, reset_free."),
+    ] = "",
+    play_episodes: Annotated[int, typer.Option(help="Play episodes, of all kinds together.")] = 50,
+    varied: Annotated[str, typer.Option(help="Factors of shift under which play is seen, one an episode.")] = "",
     camera: Annotated[str, typer.Option(help="Cameras, separated by commas.")] = "corner2",
     image_size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 84,
     samples: Annotated[int, typer.Option(help="Samples a pixel for anti-aliasing.")] = 0,
@@ -54,9 +60,10 @@ def collect(
     workers: Workers = None,
     list_tasks: Annotated[bool, typer.Option("--list-tasks", help="List the tasks and leave.")] = False,
 ) -> None:
-    """Demonstrations of a scripted expert, as a LeRobotDataset v3."""
+    """Demonstrations of a scripted expert, and play beside them, as a LeRobotDataset v3."""
     from ..worlds.collect import CollectRequest
     from ..worlds.collect import collect as run_collect
+    from ..worlds.play import Play
     from ..worlds.rendering import RenderSettings
 
     if list_tasks:
@@ -64,19 +71,23 @@ def collect(
         return
     if task is None:
         raise UserError("--task is missing; `dap collect --list-tasks` lists them")
+    if varied and not play:
+        raise UserError("--varied says how play is seen; name some with --play")
     request = CollectRequest(
         task,
         episodes,
-        tuple(name.strip() for name in camera.split(",") if name.strip()),
+        tuple(words(camera)),
         RenderSettings(image_size, image_size, samples, shadows, reflections),
         noise,
         seed,
+        Play(tuple(words(play)), play_episodes, tuple(words(varied))) if play else None,
     )
     with bars() as bar:
         made = run_collect(request, out or Path("data") / request.task.removesuffix("-v3"), bar, workers)
     failed = f"; the expert failed at seeds {', '.join(map(str, made.failed_seeds))}" if made.failed_seeds else ""
     again = " (it was there already)" if made.reused else ""
-    print(f"{made.episodes} demonstrations of {request.task} in {made.out}{again}{failed}")
+    beside = f" and {request.play.episodes} play episodes" if request.play else ""
+    print(f"{made.episodes} demonstrations{beside} of {request.task} in {made.out}{again}{failed}")
 
 
 def train(

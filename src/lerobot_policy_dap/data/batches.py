@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -75,6 +75,14 @@ class BatchSource:
         return torch.stack([self.transforms(sample) for sample in frames])
 
 
+class Order(Protocol):
+    """Which frames make up which training step."""
+
+    def next(self) -> NDArray[np.int64]:
+        """Absolute frame indices of this process's part of the next step."""
+        ...
+
+
 class Batches:
     """The batches of a training, each gathered by a thread while the step before it is computed.
 
@@ -85,7 +93,7 @@ class Batches:
         pin: whether images are put where a GPU can fetch them by itself.
     """
 
-    def __init__(self, source: BatchSource, order: BatchOrder, pin: bool = False) -> None:
+    def __init__(self, source: BatchSource, order: Order, pin: bool = False) -> None:
         self.source = source
         self.order = order
         self.pin = pin
@@ -143,3 +151,14 @@ class BatchOrder:
         # An epoch's last batch may be small, but every process must have a part of it.
         indices += indices[: max(0, self.num_processes - len(indices))]
         return np.asarray(indices[self.rank :: self.num_processes], dtype=np.int64)
+
+
+class JoinedOrder:
+    """The frames of several orders in every step, one order's behind the other's."""
+
+    def __init__(self, *orders: Order) -> None:
+        self.orders = orders
+
+    def next(self) -> NDArray[np.int64]:
+        """As `BatchOrder.next`."""
+        return np.concatenate([order.next() for order in self.orders])

@@ -5,8 +5,8 @@ episode is therefore staged as one file of its own, whole or not at all, and the
 staged files at the end, beside its final place, and renamed into it.
 
     <out>.partial/request.json          what was asked; another request does not go on with it
-    <out>.partial/00000012.safetensors  one success, by seed
-    <out>.partial/00000013.json         one failure: its length alone
+    <out>.partial/00000012.safetensors  one episode that is kept, by seed
+    <out>.partial/00000013.json         one that is not: its length alone
     <out>/meta/recording.json           how, from which seeds, and what failed
 """
 
@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -37,8 +37,8 @@ ENCODER = {"vcodec": "h264", "pix_fmt": "yuv444p", "crf": 4, "g": 2, "preset": "
 
 
 @dataclass(frozen=True)
-class Demonstration:
-    """One successful episode of T steps."""
+class RecordedEpisode:
+    """One episode of T steps."""
 
     seed: int
     frames: dict[str, NDArray[np.uint8]]
@@ -47,8 +47,18 @@ class Demonstration:
     """`[T, D]`"""
     action: NDArray[np.float32]
     """`[T, A]`"""
-    success_step: int
-    """Steps until success; the rest of the episode was recorded after it."""
+    success_step: int | None
+    """Steps until success, and the rest of the episode was recorded after it; None where none came."""
+
+
+class Listed(NamedTuple):
+    """An episode's place in a dataset."""
+
+    seed: int
+    task: str
+    """What the robot was to do, in words: LeRobot's label of the episode."""
+    notes: dict[str, Any]
+    """Plain JSON, kept with the episode's seed and length in the recording."""
 
 
 class Staging:
@@ -73,28 +83,28 @@ class Staging:
             write_json(asked, request)
 
     def outcomes(self) -> dict[int, bool]:
-        """Seeds tried so far, and whether each succeeded."""
+        """Seeds tried so far, and whether the episode of each is kept."""
         tried = {int(p.stem): p.suffix == ".safetensors" for p in self.path.glob("[0-9]*.*")}
         return dict(sorted(tried.items()))
 
-    def success(self, episode: Demonstration) -> None:
+    def keep(self, episode: RecordedEpisode) -> None:
         """Stages an episode, whole or not at all."""
         arrays: dict[str, NDArray[Any]] = {"state": episode.state, "action": episode.action}
         arrays |= {f"frames.{camera}": frames for camera, frames in episode.frames.items()}
         with replacing_file(self._file(episode.seed, "safetensors")) as part:
-            save_file(arrays, part, metadata={"success_step": str(episode.success_step)})
+            save_file(arrays, part, metadata={"success_step": str(episode.success_step or 0)})
 
     def failure(self, seed: int, steps: int) -> None:
-        """Notes a seed at which the expert did not succeed within `steps`."""
+        """Notes a seed whose episode did not succeed within `steps`, and is not kept."""
         write_json(self._file(seed, "json"), {"steps": steps})
 
-    def load(self, seed: int) -> Demonstration:
-        """A staged success."""
+    def load(self, seed: int) -> RecordedEpisode:
+        """A staged episode."""
         with safe_open(self._file(seed, "safetensors"), framework="numpy") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            success_step = int(file.metadata()["success_step"])
+            success_step = int(file.metadata()["success_step"]) or None
         frames = {key.removeprefix("frames."): a for key, a in arrays.items() if key.startswith("frames.")}
-        return Demonstration(seed, frames, arrays["state"], arrays["action"], success_step)
+        return RecordedEpisode(seed, frames, arrays["state"], arrays["action"], success_step)
 
     def discard(self) -> None:
         """Deletes the folder."""
@@ -107,24 +117,22 @@ class Staging:
 def write_dataset(
     out: Path,
     staging: Staging,
-    seeds: Sequence[int],
+    listed: Sequence[Listed],
     *,
     fps: int,
-    task: str,
     state_names: Sequence[str],
     action_names: Sequence[str],
     recording: dict[str, Any],
     report: Callable[[int, int], None],
 ) -> None:
-    """Assembles the staged successes of `seeds`, in that order, into a LeRobotDataset v3 at `out`.
+    """Assembles the staged episodes that are listed, in that order, into a LeRobotDataset v3 at `out`.
 
     Args:
-        task: what the robot was to do, in words.
         recording: plain JSON on how the episodes were made; `episodes` and `format` are added to it.
         report: called with the episodes written and the episodes in all.
     """
     av.logging.set_libav_level(av.logging.ERROR)  # or FFmpeg talks through every progress bar
-    first = staging.load(seeds[0])
+    first = staging.load(listed[0].seed)
     features = {
         "observation.state": {"dtype": "float32", "shape": (len(state_names),), "names": list(state_names)},
         "action": {"dtype": "float32", "shape": (len(action_names),), "names": list(action_names)},
@@ -148,7 +156,7 @@ def write_dataset(
             encoder_queue_maxsize=1024,
         )
         episodes = []
-        for index, seed in enumerate(seeds):
+        for index, (seed, task, notes) in enumerate(listed):
             episode = staging.load(seed)
             for t in range(len(episode.action)):
                 frame = {f"observation.images.{c}": frames[t] for c, frames in episode.frames.items()}
@@ -156,8 +164,9 @@ def write_dataset(
                     {**frame, "observation.state": episode.state[t], "action": episode.action[t], "task": task}
                 )
             dataset.save_episode()
-            episodes.append({"seed": seed, "length": len(episode.action), "success_step": episode.success_step})
-            report(index + 1, len(seeds))
+            length, success_step = len(episode.action), episode.success_step
+            episodes.append({"seed": seed, "length": length, "success_step": success_step, **notes})
+            report(index + 1, len(listed))
         dataset.finalize()
         write_json(
             part / "meta" / RECORDING_FILE,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .coupling import Coupling, Seen
-from .path import extrapolate, interpolate, target_velocity
+from .path import extrapolate, interpolate, over, target_velocity
 from .sampler import time_seen
 from .velocity import VelocityModel
 
@@ -61,7 +61,8 @@ def flow_losses(
         outcome_is_pad: rows, or parts `*o` of rows, whose outcome lies past the episode's end; they carry no
             dynamics loss.
         feedback_dropout: probability with which the second pass keeps the null token.
-        imitate: rows whose chunk is to be imitated; the others teach the dynamics only. None: all.
+        imitate: rows whose chunk is to be imitated; the others teach the dynamics alone, and what came of their own
+            chunk, not of the policy's idea of a chunk there. None: all.
         align: whether the dynamics' loss reaches the policy through â.
         time_alpha: t ~ Beta(time_alpha, 1); 1 is uniform, larger looks more at noisy samples.
     """
@@ -74,9 +75,12 @@ def flow_losses(
 
     a_t, v_star = interpolate(action, action_noise, t), target_velocity(action, action_noise)
     s_t, u_star = interpolate(outcome, outcome_noise, t), target_velocity(outcome, outcome_noise)
-    kept = ~action_is_pad if imitate is None else ~action_is_pad & imitate.unsqueeze(-1)
-    action_weight = kept.unsqueeze(-1)
+    action_weight = (~action_is_pad).unsqueeze(-1)
     outcome_weight = ~outcome_is_pad[(..., *(None,) * (outcome.ndim - outcome_is_pad.ndim))]
+    estimate_weight = outcome_weight
+    if imitate is not None:
+        action_weight = action_weight & over(imitate, action)
+        estimate_weight = outcome_weight & over(imitate, outcome)
 
     policy_z = policy.condition(t, context)
     if not coupling.learns_dynamics:
@@ -109,7 +113,7 @@ def flow_losses(
         u_true = dynamics(s_t, t, dynamics.condition(t, context, torch.zeros_like(t)), action)
     return FlowLosses(
         policy=masked_mse(v, v_star, action_weight),
-        dynamics=masked_mse(u, u_star, outcome_weight),
+        dynamics=masked_mse(u, u_star, estimate_weight),
         dynamics_true=masked_mse(u_true, u_star, outcome_weight),
         feedback_effect=_effect(v, v_null, v_star, present),
     )

@@ -8,7 +8,7 @@ Source: conditional optimal-transport path of Lipman et al., "Flow Matching for 
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -32,7 +32,7 @@ def extrapolate(
     return x_t - over(t, x_t) * velocity
 
 
-def over(t: Float[Tensor, "B"] | float, x: Float[Tensor, "B *x"]) -> Tensor | float:
+def over(t: Shaped[Tensor, "B"] | float, x: Float[Tensor, "B *x"]) -> Tensor | float:
     """`t` with as many trailing axes of size one as `x` has, so that it multiplies row by row.
 
     A number is one time for all rows.

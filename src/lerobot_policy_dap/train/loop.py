@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from lerobot.common.train_utils import load_training_state, should_save_checkpoint
 from lerobot.configs.train import TrainPipelineConfig
-from lerobot.datasets import EpisodeAwareSampler
 from lerobot.datasets.factory import IMAGENET_STATS
 from lerobot.optim.factory import make_optimizer_and_scheduler
 from lerobot.policies import make_policy, make_pre_post_processors
@@ -22,12 +21,13 @@ from lerobot.transforms import ImageTransforms
 from lerobot.utils.random_utils import set_seed
 from tqdm import tqdm
 
-from ..data.batches import Batches, BatchOrder, BatchSource
+from ..data.batches import Batches, BatchSource
 from ..data.demonstrations import open_dataset
 from ..data.frames import FrameStore
 from ..errors import UserError
 from . import checkpoint
 from .request import LOG_FILE, check_supported
+from .selection import order_of, select
 
 
 def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bool = False) -> Path:
@@ -70,27 +70,14 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         ImageTransforms(config.dataset.image_transforms) if config.dataset.image_transforms.enable else None
     )
     source = BatchSource(dataset, store, cameras, deltas, transforms)
-    held_out, learned = _split(dataset.meta.total_episodes, config)
+    selection = select(dataset.meta, config)
 
     step = 0
     if resumed is not None:
         step, optimizer, scheduler = load_training_state(resumed, optimizer, scheduler)
     _fuse(optimizer, True)
     policy, optimizer, scheduler = accelerator.prepare(policy, optimizer, scheduler)
-    order = BatchOrder(
-        EpisodeAwareSampler(
-            source.starts.tolist(),
-            source.ends.tolist(),
-            episode_indices_to_use=learned,
-            drop_n_last_frames=getattr(config.policy, "drop_n_last_frames", 0),
-            shuffle=True,
-            seed=config.seed or 0,
-        ),
-        config.batch_size,
-        accelerator.num_processes,
-        accelerator.process_index,
-        step,
-    )
+    order = order_of(selection, source, config, accelerator.num_processes, accelerator.process_index, step)
     batches = Batches(source, order, pin=accelerator.device.type == "cuda")
     log = _Log(config.output_dir / LOG_FILE, step) if main else None
     bar = tqdm(
@@ -137,8 +124,8 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
             if logs:
                 row = log.flush(step, lr=optimizer.param_groups[0]["lr"])
                 bar.set_postfix(loss=f"{row['loss']:.3f}")
-        if config.eval_steps > 0 and held_out and step % config.eval_steps == 0:
-            error = _held_out_loss(policy, source, held_out, config, preprocessor, cameras, accelerator)
+        if config.eval_steps > 0 and selection.held_out and step % config.eval_steps == 0:
+            error = _held_out_loss(policy, source, selection.held_out, config, preprocessor, cameras, accelerator)
             if log is not None:
                 log.write({"step": step, "eval_loss": error})
         if saves:
@@ -250,18 +237,6 @@ def _ready(batch: dict[str, Any], cameras: list[str], device: torch.device) -> d
         if batch[camera].dtype == torch.uint8:
             batch[camera] = batch[camera].to(device, non_blocking=True).float() / 255
     return batch
-
-
-def _split(total: int, config: TrainPipelineConfig) -> tuple[list[int], list[int]]:
-    """Episodes held out and episodes learned from: the last ones are held out, as in LeRobot."""
-    episodes = config.dataset.episodes if config.dataset.episodes is not None else list(range(total))
-    unknown = [e for e in episodes if e >= total]
-    if unknown:
-        raise UserError(f"--dataset.episodes names episode {unknown[0]}; the dataset has {total}")
-    held_out = -int(-len(episodes) * config.dataset.eval_split // 1)
-    if held_out >= len(episodes):
-        raise UserError(f"--dataset.eval_split={config.dataset.eval_split} leaves no episode to learn from")
-    return episodes[len(episodes) - held_out :], episodes[: len(episodes) - held_out]
 
 
 @torch.no_grad()

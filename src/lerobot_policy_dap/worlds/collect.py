@@ -1,4 +1,4 @@
-"""Demonstrations of the scripted expert, as a LeRobotDataset."""
+"""Demonstrations of the scripted expert, and play beside them, as a LeRobotDataset."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ..data.demonstrations import Demonstration, Staging, read_recording, write_dataset
+from ..data.demonstrations import Listed, Staging, read_recording, write_dataset
 from ..errors import UserError
 from ..processes import default_workers, each
+from .play import FIRST_SEED as PLAY_SEEDS
+from .play import Play, record_play
+from .record import AFTER_SUCCESS, Act, noisy, record
 from .rendering import RenderSettings, require_backend
 from .tasks import description, expert, resolve_task
-from .world import ACTION_NAMES, FPS, MAX_STEPS, STATE_NAMES, World, check_cameras, world_versions
-
-AFTER_SUCCESS = 16
-"""Steps recorded after success, so that the chunks and outcomes before it are real and not padding."""
+from .world import ACTION_NAMES, FPS, STATE_NAMES, World, check_cameras, supports, world_versions
 
 _LEAST_SUCCESS = 0.05
 """Collection gives up where the expert succeeds less often than this."""
@@ -30,7 +30,11 @@ class CollectRequest:
     """What is collected. Two requests that are equal make the same dataset.
 
     Args:
-        noise: standard deviation of Gaussian noise on the executed and recorded actions, in action units.
+        episodes: successful demonstrations; may be 0 where there is play.
+        noise: standard deviation of Gaussian noise on the demonstrations' executed and recorded actions, in action
+            units.
+        first_seed: of the demonstrations; play begins so far behind its own first seed.
+        play: what is collected beside the demonstrations, and stored behind them.
     """
 
     task: str
@@ -39,19 +43,27 @@ class CollectRequest:
     settings: RenderSettings = RenderSettings()
     noise: float = 0.0
     first_seed: int = 0
+    play: Play | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", resolve_task(self.task))
         check_cameras(self.cameras)
-        if self.episodes < 1:
+        if self.episodes < (self.play is None):
             raise UserError(f"--episodes is {self.episodes}; collect at least 1")
+        if not 0 <= self.first_seed < PLAY_SEEDS:
+            raise UserError(f"--seed is {self.first_seed}; it lies between 0 and {PLAY_SEEDS - 1}")
         if self.noise < 0:
             raise UserError(f"--noise is {self.noise}; it is a standard deviation and cannot be negative")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what is asked, and the versions it is asked of."""
         return {
-            "request": {"episodes": self.episodes, "noise": self.noise, "first_seed": self.first_seed},
+            "request": {
+                "episodes": self.episodes,
+                "noise": self.noise,
+                "first_seed": self.first_seed,
+                "play": None if self.play is None else self.play.to_dict(),
+            },
             "world": {
                 "task": self.task,
                 "cameras": list(self.cameras),
@@ -67,6 +79,7 @@ class Collected:
 
     out: Path
     episodes: int
+    """Demonstrations."""
     failed_seeds: tuple[int, ...]
     reused: bool
     """The dataset was there already."""
@@ -77,32 +90,35 @@ Progress = Callable[[str, int, int], None]
 
 
 def collect(request: CollectRequest, out: Path, progress: Progress, workers: int | None = None) -> Collected:
-    """Collects `request.episodes` successes, of the lowest seeds that succeed, into `out`.
+    """Collects `request.episodes` successes, of the lowest seeds that succeed, into `out`, and play behind them.
 
     A killed collection goes on where it was; a finished one is reused.
 
     Raises:
-        UserError: `out` holds something else, the expert hardly ever succeeds, or nothing can be rendered.
+        UserError: `out` holds something else, the expert hardly ever succeeds, the task lacks what play varies,
+            or nothing can be rendered.
     """
     if out.exists():
         return _reused(request, out)
     require_backend()
+    _check_play(request)
     staging = Staging(out, request.to_dict())
-    tried = staging.outcomes()
+    workers = workers or default_workers()
+    tried = {seed: kept for seed, kept in staging.outcomes().items() if seed < PLAY_SEEDS}
     seeds = itertools.count(request.first_seed)
     untried = _until_enough(seeds, tried, request.episodes)
     progress("collecting", min(sum(tried.values()), request.episodes), request.episodes)
-    for seed, success in each(partial(_one_episode, request, staging), untried, workers or default_workers()):
+    for seed, success in each(partial(_one_episode, request, staging), untried, workers):
         tried[seed] = success
         progress("collecting", min(sum(tried.values()), request.episodes), request.episodes)
     successes = [seed for seed in sorted(tried) if tried[seed]][: request.episodes]
-    failures = tuple(seed for seed in sorted(tried) if not tried[seed] and seed < successes[-1])
+    failures = tuple(seed for seed in sorted(tried) if not tried[seed] and seed < max(successes, default=0))
+    played = _collect_play(request, staging, progress, workers)
     write_dataset(
         out,
         staging,
-        successes,
+        [*(Listed(seed, description(request.task), {}) for seed in successes), *played],
         fps=FPS,
-        task=description(request.task),
         state_names=STATE_NAMES,
         action_names=ACTION_NAMES,
         recording={**request.to_dict(), "after_success": AFTER_SUCCESS, "failed_seeds": list(failures)},
@@ -110,6 +126,29 @@ def collect(request: CollectRequest, out: Path, progress: Progress, workers: int
     )
     staging.discard()
     return Collected(out, len(successes), failures, reused=False)
+
+
+def _check_play(request: CollectRequest) -> None:
+    """Raises `UserError` where the task lacks what play varies."""
+    for factor in request.play.varied if request.play is not None else ():
+        reason = supports(request.task, factor)
+        if reason is not None:
+            raise UserError(f"--varied: {reason}")
+
+
+def _collect_play(request: CollectRequest, staging: Staging, progress: Progress, workers: int) -> list[Listed]:
+    """Stages the play episodes that are not staged yet, and lists them all."""
+    if request.play is None:
+        return []
+    seeds = request.play.seeds(request.first_seed)
+    staged = staging.outcomes()
+    untried = [seed for seed in seeds if seed not in staged]
+    done = len(seeds) - len(untried)
+    progress("playing", done, len(seeds))
+    for _ in each(partial(_one_episode, request, staging), untried, workers):
+        done += 1
+        progress("playing", done, len(seeds))
+    return [request.play.listed(seed) for seed in seeds]
 
 
 def _reused(request: CollectRequest, out: Path) -> Collected:
@@ -121,7 +160,7 @@ def _reused(request: CollectRequest, out: Path) -> Collected:
             found = recording.get(part, {}).get(key)
             if found != value:
                 raise UserError(f"{out} holds a collection with {key}={found}, not {value}; choose another --out")
-    return Collected(out, len(recording["episodes"]), tuple(recording["failed_seeds"]), reused=True)
+    return Collected(out, request.episodes, tuple(recording["failed_seeds"]), reused=True)
 
 
 def _until_enough(seeds: Sequence[int] | itertools.count[int], tried: dict[int, bool], episodes: int) -> Any:
@@ -139,37 +178,17 @@ def _until_enough(seeds: Sequence[int] | itertools.count[int], tried: dict[int, 
 
 
 def _one_episode(request: CollectRequest, staging: Staging, seed: int) -> bool:
-    """Records one episode and stages it; runs in a worker process."""
+    """Records one episode and stages it; runs in a worker process. Play is kept however it ends."""
     world = World(request.task, request.cameras, request.settings)
-    act = expert(request.task)
-    rng = np.random.default_rng([request.first_seed, seed])
-    world.reset(seed)
-    frames: dict[str, list[Any]] = {camera: [] for camera in request.cameras}
-    states, actions = [], []
-    success_step = 0
-    for step in range(1, MAX_STEPS + 1):
-        for camera, image in world.images().items():
-            frames[camera].append(image)
-        states.append(world.state)
-        action = act(world.observation39)
-        if request.noise:
-            noisy = action + request.noise * rng.standard_normal(len(action))
-            action = np.clip(noisy, -1, 1).astype(np.float32)
-        actions.append(action)
-        if world.step(action).success and not success_step:
-            success_step = step
-        if success_step and step >= success_step + AFTER_SUCCESS:
-            break
-    if not success_step:
-        staging.failure(seed, len(actions))
+    if request.play is not None and seed >= PLAY_SEEDS:
+        staging.keep(record_play(request.play, world, seed))
+        return True
+    act: Act = expert(request.task)
+    if request.noise:
+        act = noisy(act, request.noise, np.random.default_rng([request.first_seed, seed]))
+    episode = record(world, act, seed)
+    if episode.success_step is None:
+        staging.failure(seed, len(episode.action))
         return False
-    staging.success(
-        Demonstration(
-            seed,
-            {camera: np.stack(images) for camera, images in frames.items()},
-            np.stack(states),
-            np.stack(actions),
-            success_step,
-        )
-    )
+    staging.keep(episode)
     return True

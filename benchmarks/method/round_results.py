@@ -1,0 +1,198 @@
+"""What a round has found so far: one table of episodes, and what it says, in Markdown and as the bench's report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from measuring import machine
+from round_spec import Round
+
+from lerobot_policy_dap.bench import words
+from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, Episode, read_episodes, write_episodes
+from lerobot_policy_dap.bench.hierarchy import hierarchical_mean
+from lerobot_policy_dap.bench.means import ALL, means_of
+from lerobot_policy_dap.bench.pairing import Pairing
+from lerobot_policy_dap.bench.records import Mean
+from lerobot_policy_dap.bench.report import write_report
+from lerobot_policy_dap.bench.results import summarise
+from lerobot_policy_dap.files import replacing_file
+from lerobot_policy_dap.worlds.shifts import SHIFTS
+
+EPISODES, TABLE, REPORT = "episodes.parquet", "table.md", "report.html"
+
+
+def kept_episodes(folder: Path) -> list[Episode]:
+    """The episodes that were kept there before."""
+    return read_episodes(folder / EPISODES) if (folder / EPISODES).exists() else []
+
+
+def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
+    """Writes episodes and table into the folder; there is nothing of this machine's paths in them."""
+    write_episodes(folder / EPISODES, episodes)
+    with replacing_file(folder / TABLE) as part:
+        part.write_text(table(asked, episodes, command), encoding="utf-8")
+
+
+def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
+    """Writes the bench's report of the episodes, without pictures."""
+    write_report(folder / REPORT, summarise(episodes, _meta(asked, [arm.name for arm in asked.arms], command)))
+
+
+def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
+    """The arms, and the main arm beside each other, in Markdown.
+
+    Rates and drops are means over tasks; intervals are the hierarchical bootstrap's over training seeds and episodes.
+    A comparison is paired over training seeds and episodes, and its p values are adjusted by Holm over clean and the
+    factors.
+    """
+    pairing = Pairing(episodes, _meta(asked, [arm.name for arm in asked.arms], command))
+    means = means_of(pairing)
+    scope = ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
+    seeds = {arm: len(pairing.training_seeds(arm)) for arm in pairing.policies}
+    tasks = ", ".join(task.removesuffix("-v3") for task in pairing.tasks)
+    about = (
+        f"Tasks: {tasks}. Demonstrations: {asked.demos}. Play: {_played(asked)}. Training steps: {asked.steps}. "
+        f"Severities: {', '.join(map(str, asked.severities))}. {len(episodes)} episodes so far; "
+        f"{len(asked.training_seeds)} training seeds planned. "
+        "Percent, with 95% intervals over training seeds and episodes."
+    )
+    lines = [
+        f"# Round {asked.name}",
+        "",
+        about,
+        "",
+        *_markdown(
+            ["arm", "seeds", "clean", "shifted", "drop", "blind", *map(words.factor, pairing.shifts)],
+            [
+                [
+                    arm,
+                    str(seeds[arm]),
+                    _rate(pairing, arm, CLEAN),
+                    _mean(means, "rate", arm, scope, ALL),
+                    _mean(means, "drop", arm, scope, ALL),
+                    _rate(pairing, arm, BLIND),
+                    *(_shift_rate(pairing, arm, shift) for shift in pairing.shifts),
+                ]
+                for arm in pairing.learned
+            ],
+        ),
+    ]
+    for other in pairing.learned:
+        if other != asked.main and asked.main in pairing.learned:
+            lines += ["", f"## {asked.main} minus {other}", "", *_comparison(asked, episodes, other, command)]
+    if len(pairing.tasks) > 1:
+        lines += ["", "## By task: clean / shifted", "", *_by_task(pairing, means)]
+    made = f"`{command}`, {machine()}; {pairing.versions}."
+    return "\n".join([*lines, "", made, ""])
+
+
+def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[str]:
+    both = [e for e in episodes if e.policy in (other, asked.main)]
+    pairing = Pairing(both, _meta(asked, [other, asked.main], command))
+    scope = ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
+    found = [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == scope]
+    return _markdown(
+        ["under", "points", "p", "p (Holm)", "established"],
+        [
+            [
+                {ALL: "all factors", CLEAN: "clean"}.get(m["shift"], words.factor(m["shift"])),
+                _interval(m, signed=True),
+                f"{m['p'] or 0.0:.3f}",
+                f"{m['p_holm'] or 0.0:.3f}",
+                "yes" if m["established"] else "",
+            ]
+            for m in found
+        ],
+    )
+
+
+def _by_task(pairing: Pairing, means: Sequence[Mean]) -> list[str]:
+    def cell(arm: str, task: str) -> str:
+        clean = pairing.common([(arm, task, CLEAN, 0)])
+        wanted = ("rate", arm, task, ALL)
+        shifted = [m["estimate"] for m in means if (m["kind"], m["policy"], m["task"], m["shift"]) == wanted]
+        parts = [f"{100 * clean.mean():.0f}" if clean.size else "", *(f"{100 * rate:.0f}" for rate in shifted)]
+        return " / ".join(parts)
+
+    rows = [[arm, *(cell(arm, task) for task in pairing.tasks)] for arm in pairing.learned]
+    return _markdown(["arm", *(task.removesuffix("-v3") for task in pairing.tasks)], rows)
+
+
+def _rate(pairing: Pairing, arm: str, shift: str) -> str:
+    blocks = [pairing.common([(arm, task, shift, 0)])[:, :, 0] for task in pairing.tasks]
+    return _of([block for block in blocks if block.size])
+
+
+def _shift_rate(pairing: Pairing, arm: str, shift: str) -> str:
+    blocks = []
+    for task in pairing.tasks:
+        keys = [(arm, task, shift, severity) for severity in pairing.severities(shift, task, arm)]
+        if keys:
+            blocks.append(pairing.common(keys).mean(axis=2))
+    return _of([block for block in blocks if block.size])
+
+
+def _of(blocks: Sequence[Any]) -> str:
+    if not blocks or min(block.shape[1] for block in blocks) < 2:
+        return ""
+    runs = min(len(block) for block in blocks)
+    mean = hierarchical_mean([block[:runs] for block in blocks])
+    return f"{100 * mean.estimate:.0f} [{100 * mean.low:.0f}, {100 * mean.high:.0f}]"
+
+
+def _mean(means: Iterable[Mean], kind: str, arm: str, task: str, shift: str) -> str:
+    for m in means:
+        if (m["kind"], m["policy"], m["task"], m["shift"]) == (kind, arm, task, shift) and m["severity"] is None:
+            return _interval(m)
+    return ""
+
+
+def _interval(found: Mean, signed: bool = False) -> str:
+    low, high = 100 * found["low"], 100 * found["high"]
+    mark = "+" if signed else ""
+    return f"{100 * found['estimate']:{mark}.1f} [{low:{mark}.1f}, {high:{mark}.1f}]"
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
+
+
+def _played(asked: Round) -> str:
+    if asked.play is None:
+        return "none"
+    seen = f" under {', '.join(map(words.factor, asked.play.varied))}" if asked.play.varied else ""
+    return f"{asked.play.episodes} episodes ({', '.join(asked.play.kinds)}){seen}"
+
+
+def _meta(asked: Round, arms: Sequence[str], command: str) -> dict[str, Any]:
+    options = {arm.name: arm for arm in asked.arms}
+    return {
+        "title": f"Round {asked.name}",
+        "command": command,
+        "hardware": machine(),
+        "max_steps": asked.max_steps,
+        "policies": [
+            {
+                "name": name,
+                "type": "dap",
+                "coupling": options[name].policy.get("coupling", name),
+                "train_seed": seed,
+            }
+            for name in arms
+            for seed in asked.training_seeds
+        ],
+        "shifts": [
+            {
+                "name": shift.name,
+                "quantity": shift.quantity,
+                "unit": shift.unit,
+                "magnitudes": list(shift.magnitudes),
+                "physical": shift.physical,
+            }
+            for shift in SHIFTS.values()
+            if shift.name in asked.factors
+        ],
+        "notes": [],
+    }

@@ -1,0 +1,149 @@
+"""A round of method experiments as it is declared: a TOML file, read and checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.flow import Coupling
+from lerobot_policy_dap.worlds.collect import CollectRequest
+from lerobot_policy_dap.worlds.play import Play
+from lerobot_policy_dap.worlds.rendering import RenderSettings
+from lerobot_policy_dap.worlds.tasks import resolve_task
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training, or of running what another arm has trained.
+
+    Args:
+        policy: `--policy.*` options over those of the round; `coupling` is the arm's name if it is not given.
+        weights: the arm whose checkpoints it runs under its own `policy` options, instead of training.
+        demos, play: how many of the round's demonstrations and play episodes it learns from; all if None.
+    """
+
+    name: str
+    policy: dict[str, Any]
+    weights: str | None = None
+    demos: int | None = None
+    play: int | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    """Everything that decides the results.
+
+    Args:
+        main: the arm that the others are compared with.
+        policy: `--policy.*` options of all arms.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    training_seeds: tuple[int, ...]
+    demos: int
+    steps: int
+    factors: tuple[str, ...]
+    severities: tuple[int, ...]
+    episodes: int
+    clean_episodes: int
+    play: Play | None = None
+    policy: dict[str, Any] | None = None
+    main: str = "two_way"
+    batch_size: int = 64
+    max_steps: int = 300
+    cameras: tuple[str, ...] = ("corner2",)
+    image_size: int = 84
+
+    @property
+    def trained(self) -> list[Arm]:
+        """The arms that are trained."""
+        return [arm for arm in self.arms if arm.weights is None]
+
+    def collection(self, task: str) -> CollectRequest:
+        """The demonstrations and the play of a task."""
+        settings = RenderSettings(self.image_size, self.image_size)
+        return CollectRequest(task, self.demos, self.cameras, settings, play=self.play)
+
+    def train_flags(self, arm: Arm) -> dict[str, object]:
+        """Flags of `dap train` that the declaration decides, but for the seed."""
+        demos = self.demos if arm.demos is None else arm.demos
+        played = 0 if self.play is None else self.play.episodes if arm.play is None else arm.play
+        chosen = [*range(demos), *range(self.demos, self.demos + played)]
+        policy = {"coupling": arm.name, **(self.policy or {}), **arm.policy}
+        return {
+            "batch_size": self.batch_size,
+            "dataset.episodes": json.dumps(chosen).replace(" ", ""),
+            **{f"policy.{name}": _flag(value) for name, value in policy.items()},
+        }
+
+
+def read_round(path: Path) -> Round:
+    """The round that a TOML file declares, named after the file.
+
+    Raises:
+        UserError: the file is missing or no TOML, or an entry is missing, unknown or impossible.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is no TOML ({error})") from error
+    arms = tuple(_arm(path, name, dict(entries)) for name, entries in content.pop("arms", {}).items())
+    play = content.pop("play", None)
+    if play is not None:
+        play = _made(path, Play, {key: _fixed(value) for key, value in play.items()})
+    entries = {key: _fixed(value) for key, value in content.items()}
+    made: Round = _made(path, Round, {**entries, "name": path.stem, "arms": arms, "play": play})
+    _check(path, made)
+    return made
+
+
+def _arm(path: Path, name: str, entries: dict[str, Any]) -> Arm:
+    own = {key: entries.pop(key) for key in ("weights", "demos", "play") if key in entries}
+    return Arm(name, entries, **own)
+
+
+def _check(path: Path, asked: Round) -> None:
+    for task in asked.tasks:
+        resolve_task(task)
+    names = [arm.name for arm in asked.arms]
+    couplings = [asked.main, *(arm.weights for arm in asked.arms if arm.weights is not None)]
+    for name in couplings:
+        if name not in names:
+            raise UserError(f"{path}: there is no arm {name!r}; there is: {', '.join(names) or 'none'}")
+    trained = [arm.name for arm in asked.trained]
+    for arm in asked.arms:
+        if arm.weights is not None and arm.weights not in trained:
+            raise UserError(f"{path}: arm {arm.name} runs the weights of {arm.weights}, which is not trained")
+        if "coupling" not in arm.policy and arm.name not in list(Coupling):
+            raise UserError(f"{path}: arm {arm.name} has no coupling; choose one of: {', '.join(Coupling)}")
+        most = 0 if asked.play is None else asked.play.episodes
+        for what, wanted, there in (("demos", arm.demos, asked.demos), ("play", arm.play, most)):
+            if wanted is not None and not 0 <= wanted <= there:
+                raise UserError(f"{path}: arm {arm.name} asks for {what} = {wanted}; the round has {there}")
+
+
+def _made(path: Path, kind: Any, entries: dict[str, Any]) -> Any:
+    known = [field.name for field in fields(kind)]
+    for name in entries:
+        if name not in known:
+            raise UserError(f"{path}: unknown entry {name!r}; known: {', '.join(known)}")
+    try:
+        return kind(**entries)
+    except TypeError as error:  # one is missing
+        raise UserError(f"{path}: {error}") from error
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _flag(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value).replace(" ", "")

@@ -1,0 +1,257 @@
+"""Runs a declared round of method experiments: `python benchmarks/method/rounds.py benchmarks/method/rounds/NAME.toml`.
+
+Collects demonstrations and play, trains every arm on every task seed by seed, and evaluates each seed on the bench as
+soon as it is trained, so that what there is at any time is balanced over arms and tasks. Killed at any moment and
+started again, it goes on; what is finished is in results/NAME/ after every evaluation. A round that is given more
+training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: a seed of a task
+whose episodes are all in results/NAME/ is not trained again.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from measuring import train_flags
+from round_costs import Costs
+from round_results import keep, keep_report, kept_episodes
+from round_spec import Arm, Round, read_round
+
+from lerobot_policy_dap.bench.episodes import Episode
+from lerobot_policy_dap.bench.plan import FIRST_SEED, Plan, Policy, make_plan
+from lerobot_policy_dap.bench.run import give_up, run
+from lerobot_policy_dap.bench.store import open_results
+from lerobot_policy_dap.checkpoints import checkpoint_folder
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.files import read_json, replacing_folder, write_json
+from lerobot_policy_dap.processes import each
+from lerobot_policy_dap.train.checkpoint import point_last
+from lerobot_policy_dap.train.command import run as train
+from lerobot_policy_dap.train.request import last_checkpoint
+from lerobot_policy_dap.worlds.collect import collect
+from lerobot_policy_dap.worlds.tasks import resolve_task
+
+FOLDER = Path(__file__).parent
+SAVE_EVERY = 500
+Training = tuple[Arm, str, int]
+"""An arm, a task and a training seed."""
+Kept = dict[tuple[str, int], list[Episode]]
+"""Episodes by task and training seed."""
+
+
+def main(
+    declared: Annotated[Path, typer.Argument(help="The round's TOML file.")],
+    data: Annotated[Path, typer.Option(help="Folder for datasets, checkpoints and rows.")] = Path(
+        "outputs/rounds"
+    ),
+    results: Annotated[Path, typer.Option(help="Folder of what is kept.")] = FOLDER / "results",
+    workers: Annotated[int, typer.Option(help="Trainings, and processes of the bench, at once.")] = 1,
+    device: str = "cpu",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what is to do and what it will cost, and leave.")
+    ] = False,
+) -> None:
+    """Run what of the round is not finished."""
+    try:
+        asked = read_round(declared)
+        work = data / asked.name
+        if plan:
+            kept = _complete(asked, kept_episodes(results / asked.name))
+            print(_to_do(asked, work, workers, kept))
+        else:
+            _run(asked, work, results / asked.name, workers, device, _command(declared))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _run(asked: Round, work: Path, results: Path, workers: int, device: str, command: str) -> None:
+    costs = Costs(work / "costs.jsonl")
+    kept = _complete(asked, kept_episodes(results))
+    for seed in asked.training_seeds:
+        tasks = [task for task in asked.tasks if (task, seed) not in kept]
+        for task in tasks:
+            print(f"collecting {task}", flush=True)
+            collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
+        trainings = [(arm, task, seed) for arm in asked.trained for task in tasks]
+        left = [training for training in trainings if not _is_trained(asked, work, training)]
+        for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
+            costs.trained(arm.policy.get("coupling", arm.name), asked.steps, seconds)
+            print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
+        for task in tasks:
+            _evaluate(asked, work, task, seed, workers, device, command, costs)
+            keep(results, asked, _all(kept, asked, work), command)
+            print(f"evaluated seed {seed} on {task}", flush=True)
+        if tasks:
+            keep_report(results, asked, _all(kept, asked, work), command)
+    print(f"results: {results}")
+
+
+def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:
+    """The kept episodes of each task and training seed of which none is missing."""
+    by_run: Kept = {}
+    for episode in episodes:
+        by_run.setdefault((episode.task, episode.training_seed), []).append(episode)
+    whole: Kept = {}
+    for task in asked.tasks:
+        cells = _grid(asked, [Policy(arm.name, Path(arm.name)) for arm in asked.arms], task, "cpu").cells()
+        wanted = {
+            (cell.policy, cell.shift, cell.severity, FIRST_SEED + i)
+            for cell in cells
+            for i in range(cell.episodes)
+        }
+        for seed in asked.training_seeds:
+            there = by_run.get((resolve_task(task), seed), [])
+            if wanted <= {(e.policy, e.shift, e.severity, e.seed) for e in there}:
+                whole[task, seed] = there
+    return whole
+
+
+def _all(kept: Kept, asked: Round, work: Path) -> list[Episode]:
+    """Every finished episode, task by task: of earlier machines and of this one."""
+    found = []
+    for task in asked.tasks:
+        for (of, _), episodes in sorted(kept.items()):
+            found += episodes if of == task else []
+        if _bench(work, task).exists():
+            done = open_results(_bench(work, task)).episodes
+            found += [episode for episode in done if (task, episode.training_seed) not in kept]
+    return found
+
+
+def _train(asked: Round, work: Path, device: str, training: Training) -> float:
+    """One training, and the seconds it took; runs in a worker process."""
+    arm, task, seed = training
+    out = _trained(work, arm, task, seed)
+    started = time.monotonic()
+    flags = asked.train_flags(arm) | {
+        "seed": seed, "save_freq": SAVE_EVERY, "log_freq": 50, "policy.device": device,
+    }  # fmt: skip
+    dataset = _dataset(work, task)
+    train(train_flags(dataset, out, asked.steps, **flags), frames_dir=work / "frames", quiet=True)
+    last = last_checkpoint(out)
+    for checkpoint in (out / "checkpoints").glob("[0-9]*"):
+        if checkpoint != last:
+            shutil.rmtree(checkpoint)
+    return time.monotonic() - started
+
+
+def _is_trained(asked: Round, work: Path, training: Training) -> bool:
+    last = last_checkpoint(_trained(work, *training))
+    if last is None or int(last.name) < asked.steps:
+        return False
+    point_last(last)  # the run may have been killed just before it did
+    return True
+
+
+def _evaluate(
+    asked: Round, work: Path, task: str, seed: int, workers: int, device: str, command: str, costs: Costs
+) -> None:
+    """All arms of one training seed on one task."""
+    out = _bench(work, task)
+    before = _episodes(out)
+    started = time.monotonic()
+    policies = [Policy(arm.name, _checkpoint(asked, work, arm, task, seed), seed) for arm in asked.arms]
+    grid = _grid(asked, policies, task, device)
+    give_up(run(grid, out, workers, lambda done, total: None, command=command))
+    fresh = _episodes(out) - before
+    if fresh:
+        costs.evaluated(fresh, time.monotonic() - started, workers)
+
+
+def _grid(asked: Round, policies: list[Policy], task: str, device: str) -> Plan:
+    return make_plan(
+        policies,
+        [task],
+        asked.factors,
+        asked.severities,
+        where_possible=True,
+        episodes=asked.episodes,
+        clean_episodes=asked.clean_episodes,
+        max_steps=asked.max_steps,
+        films=0,
+        device=device,
+    )
+
+
+def _checkpoint(asked: Round, work: Path, arm: Arm, task: str, seed: int) -> Path:
+    """What an arm acts with: its own training, or another's weights under its own configuration."""
+    if arm.weights is None:
+        return _trained(work, arm, task, seed)
+    trained = next(other for other in asked.arms if other.name == arm.weights)
+    out = _trained(work, arm, task, seed)
+    if not out.exists():
+        source = checkpoint_folder(_trained(work, trained, task, seed))
+        with replacing_folder(out) as part:
+            shutil.copytree(source, part, dirs_exist_ok=True)
+            coupling = {} if "coupling" in arm.policy else {"coupling": arm.name}
+            config = read_json(source / "config.json")
+            unknown = sorted(arm.policy.keys() - config.keys())
+            if unknown:
+                raise UserError(f"arm {arm.name} sets policy.{unknown[0]}, which its checkpoint does not have")
+            write_json(part / "config.json", config | coupling | arm.policy)
+    return out
+
+
+def _episodes(out: Path) -> int:
+    return len(open_results(out).episodes) if (out / "plan.json").exists() else 0
+
+
+def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
+    costs = Costs(work / "costs.jsonl")
+    trainings = [
+        (arm, task, seed) for seed in asked.training_seeds for arm in asked.trained for task in asked.tasks
+    ]
+    left = [one for one in trainings if (one[1], one[2]) not in kept and not _is_trained(asked, work, one)]
+    lines = [f"{len(left)} of {len(trainings)} trainings of {asked.steps} steps to do"]
+    seconds = 0.0
+    for arm in asked.trained:
+        coupling = arm.policy.get("coupling", arm.name)
+        each_one = costs.training(coupling, asked.steps)
+        number = sum(training[0] is arm for training in left)
+        seconds += number * each_one
+        lines.append(f"  {arm.name}: {number} x {each_one / 60:.1f} min")
+    planned = _planned(asked)
+    episodes = planned - len(_all(kept, asked, work))
+    rate = costs.episodes_per_second()
+    seconds += episodes / rate
+    lines.append(f"{episodes} of {planned} episodes to do, at {rate:.1f} a second and process")
+    lines.append(f"about {seconds / workers / 3600:.1f} h with {workers} at once ({costs.source})")
+    return "\n".join(lines)
+
+
+def _planned(asked: Round) -> int:
+    """Episodes of the whole round; nothing need be trained to count them."""
+    names = [Policy(arm.name, Path(arm.name)) for arm in asked.arms]
+    grids = [_grid(asked, names, task, "cpu") for task in asked.tasks]
+    return len(asked.training_seeds) * sum(cell.episodes for grid in grids for cell in grid.cells())
+
+
+def _dataset(work: Path, task: str) -> Path:
+    return work / "data" / task
+
+
+def _trained(work: Path, arm: Arm, task: str, seed: int) -> Path:
+    return work / "train" / f"{task}-{arm.name}-{seed}"
+
+
+def _bench(work: Path, task: str) -> Path:
+    return work / "bench" / task
+
+
+def _command(declared: Path) -> str:
+    """As the user typed it, without the places of this machine."""
+    name = declared.name if declared.is_absolute() else str(declared)
+    return shlex.join(["python", "benchmarks/method/rounds.py", name])
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,86 @@
+"""Which episodes of a dataset a training uses, and for what."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from lerobot.configs.train import TrainPipelineConfig
+from lerobot.datasets import EpisodeAwareSampler
+
+from ..data.batches import BatchOrder, BatchSource, JoinedOrder
+from ..errors import UserError
+
+
+class Selection(NamedTuple):
+    """Episodes by what they are for."""
+
+    held_out: list[int]
+    """Demonstrations that only the evaluation loss sees."""
+    learned: list[int]
+    """Demonstrations, or whatever else the policy learns from."""
+    dynamics_only: list[int]
+    """Episodes of tasks from which the policy's configuration lets it learn dynamics alone."""
+
+
+def select(meta: Any, config: TrainPipelineConfig) -> Selection:
+    """The episodes that `--dataset.episodes` names, or all.
+
+    As in LeRobot, the last ones are held out; those that teach dynamics alone never are.
+
+    Args:
+        meta: of the dataset.
+
+    Raises:
+        UserError: an episode does not exist, or none is left to learn from.
+    """
+    total = meta.total_episodes
+    episodes = config.dataset.episodes if config.dataset.episodes is not None else list(range(total))
+    unknown = [e for e in episodes if e >= total]
+    if unknown:
+        raise UserError(f"--dataset.episodes names episode {unknown[0]}; the dataset has {total}")
+    only = set(getattr(config.policy, "dynamics_only_tasks", ()))
+    tasks = meta.episodes["tasks"] if only else []
+    dynamics_only = [e for e in episodes if only and only.issuperset(tasks[e])]
+    imitated = [e for e in episodes if e not in set(dynamics_only)]
+    if not imitated:
+        raise UserError(
+            f"no episode is left to imitate: the tasks of all are in dynamics_only_tasks ({', '.join(sorted(only))})"
+        )
+    held_out = -int(-len(imitated) * config.dataset.eval_split // 1)
+    if held_out >= len(imitated):
+        raise UserError(f"--dataset.eval_split={config.dataset.eval_split} leaves no episode to learn from")
+    keep = len(imitated) - held_out
+    return Selection(imitated[keep:], imitated[:keep], dynamics_only)
+
+
+def order_of(
+    selection: Selection,
+    source: BatchSource,
+    config: TrainPipelineConfig,
+    num_processes: int,
+    rank: int,
+    step: int,
+) -> JoinedOrder:
+    """`batch_size` frames to imitate, as if there were nothing else, and behind them those for the dynamics alone."""
+    rows = getattr(config.policy, "dynamics_only_rows", lambda batch_size: 0)(config.batch_size)
+    parts = [(selection.learned, config.batch_size), (selection.dynamics_only, rows)]
+    return JoinedOrder(
+        *(
+            BatchOrder(
+                EpisodeAwareSampler(
+                    source.starts.tolist(),
+                    source.ends.tolist(),
+                    episode_indices_to_use=episodes,
+                    drop_n_last_frames=getattr(config.policy, "drop_n_last_frames", 0),
+                    shuffle=True,
+                    seed=config.seed or 0,
+                ),
+                size,
+                num_processes,
+                rank,
+                step,
+            )
+            for episodes, size in parts
+            if episodes and size
+        )
+    )

@@ -1,0 +1,183 @@
+"""A round does what its declaration says, once, whatever interrupts it; and its table says what its episodes say."""
+
+from pathlib import Path
+
+import pytest
+import round_results
+import rounds
+from round_costs import Costs
+from round_spec import read_round
+
+from lerobot_policy_dap.bench.episodes import Episode, read_episodes
+from lerobot_policy_dap.checkpoints import checkpoint_folder
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.files import read_json, sha256
+
+HEAD = """
+tasks = ["drawer-open"]
+demos = 2
+steps = 3
+batch_size = 4
+training_seeds = [0, 1]
+factors = ["light_intensity"]
+severities = [3]
+episodes = 2
+clean_episodes = 2
+max_steps = 20
+image_size = 48
+"""
+TINY = f"""{HEAD}
+[policy]
+image_size = 48
+encoder_width = 4
+latent_dim = 8
+hidden_dim = 16
+depth = 1
+
+[play]
+kinds = ["random"]
+episodes = 2
+
+[arms.none]
+play = 0
+[arms.feedback_off]
+weights = "two_way"
+coupling = "auxiliary"
+[arms.two_way]
+"""
+
+
+def declared(tmp_path, text):
+    path = tmp_path / "tiny.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_example_can_be_read_and_its_cost_is_said_before_anything_runs(tmp_path):
+    asked = read_round(Path(rounds.__file__).parent / "rounds" / "example.toml")
+    said = rounds._to_do(asked, tmp_path, 2, {})
+    trainings = 5 * 1 * 3
+    assert f"{trainings} of {trainings} trainings of 1500 steps" in said
+    assert f"{6 * 3 * (50 + 50 + 4 * 2 * 50)} of" in said
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_arm_learns_from_the_episodes_that_it_asks_for(tmp_path):
+    asked = read_round(declared(tmp_path, TINY))
+    none, off, two_way = asked.arms
+    assert none.policy == {}
+    assert two_way.weights is None
+    assert off.weights == "two_way"
+    assert asked.train_flags(none)["dataset.episodes"] == "[0,1]"
+    assert asked.train_flags(two_way)["dataset.episodes"] == "[0,1,2,3]"
+    assert asked.train_flags(none)["policy.coupling"] == "none"
+    assert asked.train_flags(none)["policy.latent_dim"] == "8"
+    assert [arm.name for arm in asked.trained] == ["none", "two_way"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks = [", "is no TOML"),
+        ("colour = 3\n" + TINY, "unknown entry 'colour'"),
+        (TINY.replace("demos = 2\n", ""), "missing 1 required positional argument: 'demos'"),
+        (TINY.replace("drawer-open", "drawer-opens"), "did you mean drawer-open"),
+        (TINY.replace("[arms.two_way]", "[arms.mine]"), "no arm 'two_way'"),
+        (TINY.replace("[arms.none]", "[arms.plain]"), "arm plain has no coupling"),
+        (TINY.replace("play = 0", "play = 3"), "arm none asks for play = 3; the round has 2"),
+        (TINY.replace('weights = "two_way"', 'weights = "feedback_off"'), "which is not trained"),
+        (TINY.replace('kinds = ["random"]', 'kinds = ["dance"]'), "unknown kind of play 'dance'"),
+    ],
+)
+def test_a_bad_declaration_is_one_line(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read_round(declared(tmp_path, text))
+
+
+def test_costs_are_those_of_the_round_once_it_has_some(tmp_path):
+    costs = Costs(tmp_path / "costs.jsonl")
+    shipped = costs.training("two_way", 1000)
+    costs.trained("two_way", 100, 50.0)
+    costs.evaluated(20, 5.0, 2)
+    with (tmp_path / "costs.jsonl").open("a") as file:
+        file.write('{"coup')  # killed while it wrote
+    again = Costs(tmp_path / "costs.jsonl")
+    assert again.training("two_way", 1000) == 500.0 != shipped
+    assert again.training("none", 1000) == Costs(tmp_path / "other").training("none", 1000)
+    assert again.episodes_per_second() == 2.0
+
+
+def test_the_table_says_what_the_episodes_say(tmp_path):
+    """none succeeds clean and never under shift, two_way always."""
+    asked = read_round(declared(tmp_path, TINY))
+    episodes = [
+        Episode(arm, "drawer-open-v3", shift, severity, seed, won, 20, 0.0, 1.0, f"{arm}{run}", "one", run)
+        for arm, shifted in (("none", False), ("two_way", True))
+        for run in (0, 1)
+        for shift, severity, won in (("none", 0, True), ("blind", 0, False), ("light_intensity", 3, shifted))
+        for seed in range(12)
+    ]
+    text = round_results.table(asked, episodes, "the command")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line]
+    by_arm = {row[0]: row for row in rows if row[0] in ("none", "two_way")}
+    assert by_arm["none"][1] == "2"
+    assert by_arm["none"][2].startswith("100 [")
+    assert by_arm["none"][3].startswith("0.0 [")
+    assert by_arm["none"][4].startswith("100.0 [")
+    assert by_arm["none"][5].startswith("0 [")
+    assert by_arm["two_way"][4].startswith("0.0 [")
+    under = {row[0]: row for row in rows if row[0] in ("all factors", "clean", "light intensity")}
+    assert under["all factors"][1].startswith("+100.0 [")
+    assert under["all factors"][4] == "yes"
+    assert under["clean"][1].startswith("+0.0 [")
+    assert under["clean"][4] == ""
+    assert "## two_way minus none" in text
+    assert "`the command`" in text
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("rounds")
+def test_an_interrupted_round_ends_as_it_would_have(tmp_path, monkeypatch, capsys):
+    asked = read_round(declared(tmp_path, TINY))
+    work, results = tmp_path / "work", tmp_path / "results"
+    real = rounds.keep
+
+    def interrupted(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rounds._run(asked, work, results, 1, "cpu", "the command")
+    first = read_episodes(results / "episodes.parquet")
+    assert {e.training_seed for e in first} == {0}
+    assert {e.policy for e in first} == {"none", "feedback_off", "two_way"}  # every arm, before the next seed
+    monkeypatch.setattr(rounds, "keep", real)
+    rounds._run(asked, work, results, 1, "cpu", "the command")
+    assert capsys.readouterr().out.count("trained ") == 4
+
+    episodes = read_episodes(results / "episodes.parquet")
+    assert set(first) <= set(episodes)
+    keys = {(e.policy, e.training_seed, e.shift, e.severity, e.seed) for e in episodes}
+    assert len(keys) == len(episodes) == 3 * 2 * (2 + 2 + 2)
+    task = "drawer-open"
+    off, on = (checkpoint_folder(work / "train" / f"{task}-{arm}-0") for arm in ("feedback_off", "two_way"))
+    assert sha256(off / "model.safetensors") == sha256(on / "model.safetensors")
+    assert (read_json(off / "config.json")["coupling"], read_json(on / "config.json")["coupling"]) == (
+        "auxiliary",
+        "two_way",
+    )
+    said = rounds._to_do(asked, work, 1, {})
+    assert "0 of 4 trainings" in said
+    assert "0 of 36 episodes" in said
+
+    capsys.readouterr()
+    elsewhere = tmp_path / "elsewhere"  # what was kept is not run again on a machine that has nothing else of it
+    rounds._run(asked, elsewhere, results, 1, "cpu", "the command")
+    assert "trained" not in capsys.readouterr().out
+    assert not elsewhere.exists()
+    assert read_episodes(results / "episodes.parquet") == episodes
+    half = rounds._complete(asked, [e for e in episodes if e.training_seed == 0 or e.seed % 2])
+    assert list(half) == [("drawer-open", 0)]
+    for name in ("episodes.parquet", "table.md", "report.html"):
+        assert str(tmp_path).encode() not in (results / name).read_bytes()

@@ -1,0 +1,80 @@
+"""Episodes for the dynamics alone are added to a step's demonstrations, and change nothing of these."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lerobot_policy_dap import DAPConfig
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.train.selection import order_of, select
+
+TASKS = [["lift"], ["lift"], ["lift"], ["play"], ["play"], ["lift", "play"]]
+LENGTHS = [20, 30, 25, 40, 10, 15]
+META = SimpleNamespace(total_episodes=6, episodes={"tasks": TASKS})
+ENDS = np.cumsum(LENGTHS)
+SOURCE = SimpleNamespace(starts=ENDS - LENGTHS, ends=ENDS)
+
+
+def config(episodes=None, eval_split=0.0, batch_size=8, policy=None, **options):
+    return SimpleNamespace(
+        dataset=SimpleNamespace(episodes=episodes, eval_split=eval_split),
+        batch_size=batch_size,
+        seed=1,
+        policy=policy or DAPConfig(coupling="auxiliary", **options),
+    )
+
+
+def steps(asked, n=30, start=0, processes=1, rank=0):
+    order = order_of(select(META, asked), SOURCE, asked, processes, rank, start)
+    return [order.next().tolist() for _ in range(n)]
+
+
+def test_an_episode_is_for_the_dynamics_when_all_its_tasks_are():
+    assert select(META, config()) == ([], [0, 1, 2, 5], [3, 4])
+    assert select(META, config(dynamics_only_tasks=())) == ([], [0, 1, 2, 3, 4, 5], [])
+    assert select(META, config(policy=SimpleNamespace())) == ([], [0, 1, 2, 3, 4, 5], [])
+
+
+def test_a_selection_of_episodes_selects_play_too():
+    assert select(META, config([0, 1, 4])) == ([], [0, 1], [4])
+
+
+def test_play_is_never_held_out():
+    assert select(META, config([0, 1, 2, 3, 4], eval_split=0.3)) == ([2], [0, 1], [3, 4])
+
+
+def test_play_rows_come_behind_the_same_demonstrations():
+    alone, both = steps(config([0, 1, 2])), steps(config([0, 1, 2, 3, 4]))
+    play = set(range(75, 125))
+    for step, (without, mixed) in enumerate(zip(alone, both, strict=True)):
+        assert mixed[: len(without)] == without, step
+        assert set(mixed[len(without) :]) <= play
+    assert {i for row in both for i in row} >= play
+    assert sum(map(len, both)) > 1.8 * sum(map(len, alone))
+
+
+def test_the_ratio_decides_how_many_and_an_arm_without_dynamics_takes_none():
+    assert [len(row) for row in steps(config(dynamics_only_ratio=0.5), 3)] == [12] * 3
+    assert [len(row) for row in steps(config(dynamics_only_ratio=0), 3)] == [8] * 3
+    none = config(policy=DAPConfig(coupling="none"))
+    assert steps(none) == steps(config([0, 1, 2, 5]))
+
+
+def test_the_order_is_a_function_of_the_step():
+    whole = steps(config())
+    assert steps(config(), 30 - 17, start=17) == whole[17:]
+
+
+def test_several_processes_see_what_one_would():
+    whole = steps(config(batch_size=8), 3)
+    parts = [steps(config(batch_size=4), 3, processes=2, rank=rank) for rank in (0, 1)]
+    for one, *two in zip(whole, *parts, strict=True):
+        assert sorted(one) == sorted(i for part in two for i in part)
+
+
+def test_nothing_to_imitate_is_said():
+    with pytest.raises(UserError, match=r"no episode is left to imitate.*\(play\)"):
+        select(META, config([3, 4]))
+    with pytest.raises(UserError, match="names episode 9; the dataset has 6"):
+        select(META, config([9]))
