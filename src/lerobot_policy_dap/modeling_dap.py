@@ -244,7 +244,8 @@ class DAPPolicy(PreTrainedPolicy):
             else:
                 chunk = self.predict_action_chunk(batch, **kwargs)
             if self.config.monitor:
-                self.last_verdict = self._watch().look(self, batch, chunk)
+                self._monitor = self._monitor or Monitor.load(self.folder)
+                self.last_verdict = self._monitor.look(self, batch, chunk)
             self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(dim=1))
         self._steps += 1
         return self._queue.popleft()
@@ -262,14 +263,6 @@ class DAPPolicy(PreTrainedPolicy):
             self._steps, done.estimates, expected, partial(self.observed_outcome, batch)
         )
         return done.action
-
-    def _watch(self) -> Monitor:
-        """The monitor beside the weights, loaded when it is first asked."""
-        if self._monitor is None:
-            if self.folder is None:
-                raise UserError("policy.monitor is true, but this policy was not loaded from a checkpoint")
-            self._monitor = Monitor.load(self.folder)
-        return self._monitor
 
     def _noise(self, *shape: int) -> Tensor:
         device = next(self.parameters()).device

@@ -191,12 +191,14 @@ class Monitor:
         )
 
     @classmethod
-    def load(cls, folder: Path) -> Monitor:
-        """The monitor of the checkpoint in `folder`.
+    def load(cls, folder: Path | None) -> Monitor:
+        """The monitor of the checkpoint in `folder`; None is a policy that came from none.
 
         Raises:
             UserError: there is none, it is damaged, or it was calibrated for other weights.
         """
+        if folder is None:
+            raise UserError("policy.monitor is true, but this policy was not loaded from a checkpoint")
         if not (folder / SETTINGS_FILE).exists():
             raise UserError(f"{folder} has no monitor; `dap calibrate {folder}` makes one")
         settings = read_json(folder / SETTINGS_FILE)
