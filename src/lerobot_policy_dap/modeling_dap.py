@@ -239,10 +239,9 @@ class DAPPolicy(PreTrainedPolicy):
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
         """The next normalised action of each row; plans a new chunk when the last one is used up."""
         if not self._queue:
-            if self.config.diagnostics:
-                chunk = self._diagnosed(batch, kwargs.get("noise"))
-            else:
-                chunk = self.predict_action_chunk(batch, **kwargs)
+            diagnosed = self.config.diagnostics
+            noise = kwargs.get("noise")
+            chunk = self._diagnosed(batch, noise) if diagnosed else self.predict_action_chunk(batch, **kwargs)
             if self.config.monitor:
                 self._monitor = self._monitor or Monitor.load(self.folder)
                 self.last_verdict = self._monitor.look(self, batch, chunk)
