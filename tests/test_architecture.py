@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "nets": set(),
     "configuration_dap": BASE | {"flow"},
     "processor_dap": {"configuration_dap"},
+    "monitor": BASE | {"flow", "data"},
+    "training_figures": {"flow", "nets", "modeling_dap"},  # the last for its type alone
     "modeling_dap": BASE
     | {
         "flow",
@@ -40,13 +42,15 @@ MAY_IMPORT = {
         "observing",
         "realtime",
         "card",
+        "monitor",
+        "training_figures",
     },
     "data": BASE,
     "worlds": BASE | {"processes", "data"},
     "train": BASE | {"data"},
     "probe": BASE | {"processes", "worlds", "bench", "checkpoints"},
-    "bench": BASE | {"processes", "worlds", "checkpoints"},
-    "runtime": BASE | {"progress", "checkpoints", "realtime"},
+    "bench": BASE | {"processes", "worlds", "checkpoints", "monitor"},
+    "runtime": BASE | {"progress", "checkpoints", "realtime", "monitor"},
 }
 NEVER = {"flow": ("lerobot", "numpy", "mujoco"), "nets": ("lerobot", "mujoco"), "worlds": ("torch",)}
 

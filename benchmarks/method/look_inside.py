@@ -54,7 +54,7 @@ def look(path: Path, dataset: Path, episodes: int) -> dict[str, float | str]:
     policy = DAPPolicy.from_pretrained(folder, config=config).eval()
     before, _ = make_pre_post_processors(config, pretrained_path=str(folder))
     batch = before(_frames(policy, dataset, episodes))
-    whole = ~(batch[f"{ACTION}_is_pad"].any(dim=1) | batch[f"{policy._observed[0]}_is_pad"].any(dim=1))
+    whole = ~(batch[f"{ACTION}_is_pad"].any(dim=1) | batch[f"{policy._observing.keys[0]}_is_pad"].any(dim=1))
     batch = {
         key: value[whole] for key, value in batch.items() if isinstance(value, Tensor) and len(value) == len(whole)
     }

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lerobot.configs import PreTrainedConfig
+from lerobot.policies import make_pre_post_processors
+from lerobot.policies.factory import get_policy_class
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from . import register
@@ -47,3 +52,34 @@ def policy_config(folder: Path) -> PreTrainedConfig:
         raise UserError(f"{folder}/config.json is no policy configuration ({error})") from error
     config.pretrained_path = folder
     return config
+
+
+class Loaded(NamedTuple):
+    """A policy that can act."""
+
+    policy: Any
+    """In evaluation mode."""
+    preprocess: Any
+    postprocess: Any
+
+
+def load_policy(folder: Path, config: PreTrainedConfig) -> Loaded:
+    """The policy in a folder that `checkpoint_folder` found, with its processors, on `config.device`.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    try:
+        with redirect_stdout(StringIO()):  # LeRobot prints while it loads
+            policy = get_policy_class(config.type).from_pretrained(folder, config=config)
+            preprocess, postprocess = make_pre_post_processors(
+                config,
+                pretrained_path=str(folder),
+                preprocessor_overrides={"device_processor": {"device": config.device}},
+            )
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{folder} cannot be loaded ({type(error).__name__}: {error})") from error
+    policy.to(config.device).eval()
+    return Loaded(policy, preprocess, postprocess)

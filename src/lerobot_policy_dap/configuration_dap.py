@@ -69,6 +69,8 @@ class DAPConfig(PreTrainedConfig):
     compile_model: bool = False
     """Whether generating a chunk is one compiled graph: two to three times faster, after a first call that takes
     half a minute or more (seconds once torch has it on disk). Eager where there is no compiler."""
+    monitor: bool = False
+    """Whether `select_action` asks the monitor that `dap calibrate` put beside the weights; `policy.last_verdict`."""
     inference_seed: int | None = 0
     """Seeds the flow's noise at every `reset()`, so that an episode repeats; null leaves it to torch."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -23,21 +22,15 @@ from .configuration_dap import DAPConfig
 from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
 from .files import RECORDING_FILE, read_json, write_json
-from .flow import FlowLosses, Sample, Seen, flow_losses, outcome_of, sample
+from .flow import Sample, flow_losses, outcome_of, sample
+from .monitor.monitor import Monitor, Verdict
 from .nets import ImageEncoder, velocity_network
 from .nets.augment import random_shift
-from .nets.figures import dynamics_figures, image_figures
 from .nets.statistics import Standardize
 from .observing import Observing, imitated
 from .realtime import Guide, continued, executable, guidance
+from .training_figures import TrainingFigures
 from .weights import load_all, recording_of
-
-log = logging.getLogger(__name__)
-
-COLLAPSED_RANK = 1.5
-"""Outcomes of a lower effective rank hold next to nothing (a batch of distinct frames has 5 to 20)."""
-DIAGNOSTICS_EVERY = 50
-"""Training steps between two measurements of the figures that cost an extra evaluation, or a wait for a GPU."""
 
 
 class DAPPolicy(PreTrainedPolicy):
@@ -88,10 +81,11 @@ class DAPPolicy(PreTrainedPolicy):
         self._no_split_modules = sorted(units & {type(module).__name__ for module in self.modules()})
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.updates: Tensor
-        self._forwards = 0
-        self._warned = False
+        self._figures = TrainingFigures(self)
         observed = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
         self._observing = Observing(observed, config.n_obs_steps)
+        self.folder: Path | None = None
+        self._monitor: Monitor | None = None
         self._generate: Callable[[dict[str, Tensor], Tensor, Tensor], Sample] | None = None
         self.reset()
 
@@ -130,7 +124,7 @@ class DAPPolicy(PreTrainedPolicy):
             + self.config.dynamics_weight * losses.dynamics
             + self.config.dynamics_true_weight * losses.dynamics_true
         )
-        return loss, self._figures(losses, context, action, outcome)
+        return loss, self._figures(self, losses, context, action, outcome)
 
     def update(self) -> None:
         """Moves the averaged encoder; the training loop calls it after every optimiser step."""
@@ -156,6 +150,9 @@ class DAPPolicy(PreTrainedPolicy):
         self._steps = 0
         self._expectations = Expectations(self.config.outcome_offsets)
         self.diagnostics: Diagnostics | None = None
+        self.last_verdict: Verdict | None = None
+        if self._monitor is not None:
+            self._monitor.reset()
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B H A"]:
@@ -261,10 +258,12 @@ class DAPPolicy(PreTrainedPolicy):
         self._observing.overlook_task(batch)
         self._observing.remember(batch)
         if not self._queue:
-            if self.config.diagnostics:
-                chunk = self._diagnosed(batch, kwargs.get("noise"))
-            else:
-                chunk = self.predict_action_chunk(batch, **kwargs)
+            diagnosed = self.config.diagnostics
+            noise = kwargs.get("noise")
+            chunk = self._diagnosed(batch, noise) if diagnosed else self.predict_action_chunk(batch, **kwargs)
+            if self.config.monitor:
+                self._monitor = self._monitor or Monitor.load(self.folder)
+                self.last_verdict = self._monitor.look(self, batch, chunk)
             self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(dim=1))
         self._steps += 1
         return self._queue.popleft()
@@ -274,9 +273,8 @@ class DAPPolicy(PreTrainedPolicy):
         done = self.generate(batch, action_noise=noise)
         expected = done.outcome
         if expected is None and self.config.arm.learns_dynamics:
-            still = done.action.new_zeros(
-                len(done.action), *self.outcome_shape
-            )  # draws no noise: actions stay as they are
+            # Noise is not drawn for it: the actions stay what they are without diagnostics.
+            still = done.action.new_zeros(len(done.action), *self.outcome_shape)
             expected = self.expected_outcome(batch, done.action, still)
         self.diagnostics = self._expectations.diagnose(
             self._steps, done.estimates, expected, partial(self.observed_outcome, batch)
@@ -338,42 +336,6 @@ class DAPPolicy(PreTrainedPolicy):
             parts.append(state.expand(-1, parts[0].shape[1] if parts else 1, -1))
         return torch.cat(parts, dim=-1).flatten(1)
 
-    # Figures
-
-    def _figures(self, losses: FlowLosses, context: Tensor, action: Tensor, outcome: Tensor) -> dict[str, float]:
-        measured = self._forwards % DIAGNOSTICS_EVERY == 0
-        self._forwards += 1
-        if losses.policy.is_cuda and not measured:
-            return {}  # reading a number waits for the GPU
-        figures = {"policy_loss": losses.policy.item()}
-        learns = self.config.arm.learns_dynamics
-        if learns:
-            figures["dynamics_loss"] = losses.dynamics.item()
-            figures["dynamics_true_loss"] = losses.dynamics_true.item()
-            figures["feedback_effect"] = losses.feedback_effect.item()
-        if measured and len(context) > 1:
-            if self.encoder.dim:
-                figures |= image_figures(self.policy, self.encoder.dim * self.config.n_obs_steps, context, action)
-            if learns:
-                told = self.config.arm.dynamics_sees is not Seen.NOTHING
-                figures |= dynamics_figures(self.dynamics, told, context, action, outcome)
-                variance = self.standardize.running_var
-                assert variance is not None
-                figures["outcome_spread"] = variance.sqrt().mean().item()
-                self._warn_of_collapse(figures)
-        return figures
-
-    def _warn_of_collapse(self, figures: dict[str, float]) -> None:
-        """Says so, once, when the outcomes have become constant: the dynamics' loss looks normal then."""
-        if self._warned or (figures["outcome_rank"] >= COLLAPSED_RANK and figures["outcome_spread"] > 1e-4):
-            return
-        self._warned = True
-        log.warning(
-            "the outcomes have collapsed (effective rank %.1f, spread %.2g): the dynamics learns nothing from them; "
-            "look at image_use and image_spread in the log, and lower --policy.optimizer_lr",
-            figures["outcome_rank"], figures["outcome_spread"],
-        )  # fmt: skip
-
     # Checkpoints
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
@@ -393,6 +355,7 @@ class DAPPolicy(PreTrainedPolicy):
         """Loads the weights, and how the frames behind them were recorded."""
         path = Path(model_file)
         load_all(model, path)
+        model.folder = path.parent
         recording = path.with_name(RECORDING_FILE)
         if model.recording is None and recording.exists():
             model.recording = read_json(recording)

@@ -72,6 +72,7 @@ def test_the_rows_are_one_parquet_table_for_everybody(reference_folder: Path, re
         "policy": "string", "task": "string", "shift": "string", "severity": "int64", "seed": "int64",
         "success": "bool", "steps": "int64", "episode_return": "double", "plan_ms": "double", "checkpoint": "string",
         "versions": "string", "training_seed": "int64",
+        "p_value": "double", "alarm_step": "int64",
     }  # fmt: skip
     assert len(list((reference_folder / "rows").iterdir())) == 3 + 2 + 2  # a part a unit
 

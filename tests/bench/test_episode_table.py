@@ -33,6 +33,8 @@ episode = st.builds(
     checkpoint=st.text("0123456789abcdef", min_size=64, max_size=64),
     versions=st.text(),
     training_seed=st.integers(0, 2**62),
+    p_value=st.none() | st.floats(0, 1),
+    alarm_step=st.none() | whole,
 )
 
 
@@ -54,11 +56,16 @@ def test_round_trip(episodes: list[Episode]) -> None:
         assert [entry.name for entry in Path(folder).iterdir()] == ["episodes.parquet"]
 
 
-def test_a_table_from_before_training_seeds_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "unknown"), [(b"1", ["training_seed", "p_value", "alarm_step"]), (b"2", ["p_value", "alarm_step"])]
+)
+def test_a_table_from_before_training_seeds_or_monitors_is_read(
+    tmp_path: Path, version: bytes, unknown: list[str]
+) -> None:
     path = tmp_path / "episodes.parquet"
     write_episodes(path, [one(), one(seed=2)])
-    table = pq.read_table(path).drop_columns(["training_seed"])
-    pq.write_table(table.replace_schema_metadata({b"lerobot_policy_dap.episodes": b"1"}), path)
+    table = pq.read_table(path).drop_columns(unknown)
+    pq.write_table(table.replace_schema_metadata({b"lerobot_policy_dap.episodes": version}), path)
     assert read_episodes(path) == [one(training_seed=0), one(seed=2)]
 
 
@@ -104,7 +111,7 @@ def test_foreign_parquet(tmp_path: Path) -> None:
 def test_other_schema_version_and_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "episodes.parquet"
     table = pa.table({"policy": ["a"]})
-    for version, message in ((b"3", "schema 3"), (b"2", "lacks columns"), (b"1", "lacks columns")):
+    for version, message in ((b"4", "schema 4"), (b"3", "lacks columns"), (b"1", "lacks columns")):
         pq.write_table(table.replace_schema_metadata({b"lerobot_policy_dap.episodes": version}), path)
         with pytest.raises(UserError, match=message):
             read_episodes(path)

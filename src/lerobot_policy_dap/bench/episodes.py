@@ -18,7 +18,7 @@ BLIND = "blind"
 EXPERT = "expert"
 """The name of the scripted expert among the policies."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA_KEY = b"lerobot_policy_dap.episodes"
 
 
@@ -40,6 +40,8 @@ class Episode:
         versions: one string that names the software which decides the outcome, such as
             "lerobot 0.6.1, mujoco 3.8.1". Dynamics differ between versions, so results may not mix them.
         training_seed: tells apart checkpoints of one policy that were trained alike from different seeds.
+        p_value: the least that the checkpoint's monitor gave in the episode; None where it has no monitor.
+        alarm_step: steps before its first alarm; None without one.
 
     Raises:
         ValueError: severity and shift contradict each other, or a count is negative.
@@ -57,6 +59,8 @@ class Episode:
     checkpoint: str
     versions: str
     training_seed: int = 0
+    p_value: float | None = None
+    alarm_step: int | None = None
 
     def __post_init__(self) -> None:
         if (self.severity == 0) != (self.shift in (CLEAN, BLIND)):
@@ -79,11 +83,17 @@ _SCHEMA = pa.schema(
         pa.field("checkpoint", pa.string(), nullable=False),
         pa.field("versions", pa.string(), nullable=False),
         pa.field("training_seed", pa.int64(), nullable=False),
+        pa.field("p_value", pa.float64()),
+        pa.field("alarm_step", pa.int64()),
     ],
     metadata={_SCHEMA_KEY: str(SCHEMA_VERSION).encode()},
 )
-_SCHEMA_1 = _SCHEMA.remove(_SCHEMA.get_field_index("training_seed"))
-"""Tables of the first version know one checkpoint a policy."""
+_SCHEMAS = {
+    b"1": pa.schema(list(_SCHEMA)[:-3]),
+    b"2": pa.schema(list(_SCHEMA)[:-2]),
+    str(SCHEMA_VERSION).encode(): _SCHEMA,
+}
+"""By version: tables of the first know one checkpoint a policy, those of the second no monitor."""
 # One order for the dataclass and the table: rows are built and read by position.
 assert [field.name for field in fields(Episode)] == _SCHEMA.names
 
@@ -112,7 +122,7 @@ def read_episodes(path: Path) -> list[Episode]:
     version = (table.schema.metadata or {}).get(_SCHEMA_KEY)
     if version is None:
         raise UserError(f"{path} is Parquet, but not an episode table of this program")
-    schema = {b"1": _SCHEMA_1, str(SCHEMA_VERSION).encode(): _SCHEMA}.get(version)
+    schema = _SCHEMAS.get(version)
     if schema is None:
         raise UserError(
             f"{path} has episode schema {version.decode(errors='replace')}, and this version reads "

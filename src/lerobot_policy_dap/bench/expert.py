@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..worlds.tasks import Expert, expert
 from ..worlds.world import World
+from .rollout import Look, Watcher
 
 HASH = "expert"
 """Stands in the tables where a checkpoint has its hash; the versions beside it say which expert it was."""
@@ -44,3 +45,6 @@ class ScriptedPlanner:
         still = np.zeros(4, np.float32)
         actions = [still if o is None else act(o) for act, o in zip(self._experts, observation, strict=True)]
         return np.stack(actions)[:, None]
+
+    def look_back(self, watcher: Watcher, looks: Sequence[Look]) -> None:
+        """Shows nothing: an expert knows the state, and expects nothing."""

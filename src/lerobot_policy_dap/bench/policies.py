@@ -15,6 +15,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.policies import make_policy, make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..checkpoints import WEIGHTS_FILE, policy_config
 from ..errors import UserError
@@ -22,6 +23,7 @@ from ..files import RECORDING_FILE, read_json, sha256
 from ..worlds.configuration_env import MetaworldShiftEnvConfig
 from ..worlds.tasks import description
 from ..worlds.world import World, world_versions
+from .rollout import Look, Watcher
 
 
 def recorded_world(folder: Path) -> dict[str, Any] | None:
@@ -133,6 +135,7 @@ class Planner:
         self.period = 1 if self.chunked else _calls_a_plan(config)
         self._calls = 0
         self._frames: dict[str, NDArray[np.uint8]] = {}
+        self._last: tuple[dict[str, Any], Tensor | None] = ({}, None)
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Starts the episodes of a unit; everything random in the policy follows from the first seed."""
@@ -187,8 +190,15 @@ class Planner:
         batch = self.preprocess(observation)
         with torch.autocast(torch.device(self.config.device).type, enabled=self.config.use_amp):  # as lerobot-eval
             if self.chunked:
-                chunk = self.policy.predict_action_chunk(batch)[:, : self.config.n_action_steps]
+                whole = self.policy.predict_action_chunk(batch)
+                chunk = whole[:, : self.config.n_action_steps]
+                self._last = batch, whole
             else:
                 chunk = self.policy.select_action(batch).unsqueeze(1)
+                self._last = batch, None
         actions: NDArray[np.float32] = self.postprocess(chunk).float().cpu().numpy()
         return actions
+
+    def look_back(self, watcher: Watcher, looks: Sequence[Look]) -> None:
+        """Shows `watcher` the last batch and chunk."""
+        watcher.look(self.policy, *self._last, looks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Cell(TypedDict):
@@ -111,6 +111,23 @@ class Mean(TypedDict):
     words: str
 
 
+class Alarms(TypedDict):
+    """What one policy's monitor said under one condition, in episodes.
+
+    `in_time` counts the failures whose alarm came before their last third.
+    """
+
+    policy: str
+    task: str
+    shift: str
+    severity: int
+    successes: int
+    alarms_in_successes: int
+    failures: int
+    alarms_in_failures: int
+    in_time: int
+
+
 class Results(TypedDict):
     """The whole of results.json."""
 
@@ -121,4 +138,5 @@ class Results(TypedDict):
     drops: list[Drop]
     differences: list[Difference]
     means: list[Mean]
+    alarms: list[Alarms]
     caveats: list[str]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .alarms import alarms_of
 from .caveats import caveats
 from .comparisons import cells_of, differences_of, drops_of
 from .episodes import Episode
@@ -46,6 +47,7 @@ def summarise(episodes: Iterable[Episode], meta: Mapping[str, Any]) -> Results:
         UserError: no episodes, a repeated episode, mixed software versions, or one policy name for two
             checkpoints.
     """
+    episodes = list(episodes)
     pairing = Pairing(episodes, meta)
     cells = cells_of(pairing)
     results: Results = {
@@ -56,6 +58,7 @@ def summarise(episodes: Iterable[Episode], meta: Mapping[str, Any]) -> Results:
         "drops": drops_of(pairing),
         "differences": differences_of(pairing, cells),
         "means": means_of(pairing),
+        "alarms": alarms_of(episodes),
         "caveats": [],
     }
     results["summary"] = summary(results)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..worlds.world import World
 
@@ -38,6 +39,34 @@ class Planner(Protocol):
         """Actions `[worlds, steps, A]`."""
         ...
 
+    def look_back(self, watcher: Watcher, looks: Sequence[Look]) -> None:
+        """Shows `watcher` what the last call of `plan` saw and planned, where there is something to show."""
+        ...
+
+
+class Look(NamedTuple):
+    """Where one episode stood when a chunk was planned for it."""
+
+    place: int
+    """Its place in the call of `plan`."""
+    row: int
+    """Its place among the episodes."""
+    step: int
+    """Control steps since it began."""
+
+
+class Watcher(Protocol):
+    """Follows what a policy sees and plans in each episode; it changes nothing."""
+
+    def look(self, policy: Any, batch: dict[str, Any], chunk: Tensor | None, looks: Sequence[Look]) -> None:
+        """Is called whenever a chunk was computed.
+
+        Args:
+            batch: normalised, as the policy got it.
+            chunk: `[worlds, H, A]`, normalised; None where the policy tells single actions only.
+        """
+        ...
+
 
 @dataclass
 class Outcome:
@@ -51,7 +80,12 @@ class Outcome:
 
 
 def roll_out(
-    planner: Planner, worlds: Sequence[World], seeds: Sequence[int], max_steps: int, blind: bool
+    planner: Planner,
+    worlds: Sequence[World],
+    seeds: Sequence[int],
+    max_steps: int,
+    blind: bool,
+    watcher: Watcher | None = None,
 ) -> tuple[list[Outcome], float]:
     """Runs one episode in each world.
 
@@ -74,6 +108,9 @@ def roll_out(
         chunk = planner.plan(observation)
         if computes:
             spent.append(1e3 * (time.perf_counter() - started))
+            if watcher is not None:
+                looks = [Look(p, i, outcomes[i].steps) for p, i in enumerate(shown) if i in running]
+                planner.look_back(watcher, looks)
         for actions, i in zip(chunk, shown, strict=True):
             if i not in running:
                 continue

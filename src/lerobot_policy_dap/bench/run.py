@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checkpoints import checkpoint_folder
 from ..errors import UserError
+from ..monitor.monitor import Monitor, find_monitor
 from ..processes import Died, default_workers, surviving
 from ..worlds.rendering import RenderSettings, require_backend
 from ..worlds.shifts import CLEAN
@@ -25,6 +26,7 @@ from .policies import environment_for
 from .request import Request, claim, describe_request, sole_writer
 from .rollout import Outcome, Planner, roll_out
 from .store import Actions, UnitKey, discard_unit, plan_units, read_unit, write_unit
+from .watching import Guard
 
 Progress = Callable[[int, int], None]
 """Called with the episodes done and the episodes in all."""
@@ -66,6 +68,7 @@ def check_plan(plan: Plan) -> None:
     for policy in plan.policies:
         for task in plan.tasks:
             _environment(policy, task, plan.max_steps)
+        _monitor(policy)
 
 
 def run(
@@ -142,7 +145,9 @@ def evaluate(unit: Unit) -> Finished:
     blind = key.shift == BLIND
     for world in worlds:
         world.set_shift(CLEAN if blind else key.shift, key.severity)
-    outcomes, plan_ms = roll_out(planner, worlds, key.seeds, unit.max_steps, blind)
+    monitor = _monitor(unit.policy)
+    guard = None if monitor is None else Guard(monitor)
+    outcomes, plan_ms = roll_out(planner, worlds, key.seeds, unit.max_steps, blind, guard)
     rows = [
         Episode(
             policy=key.policy,
@@ -157,8 +162,10 @@ def evaluate(unit: Unit) -> Finished:
             checkpoint=unit.checkpoint,
             versions=unit.versions,
             training_seed=key.training_seed,
+            p_value=guard.p_values.get(i) if guard else None,
+            alarm_step=guard.alarm_steps.get(i) if guard else None,
         )
-        for o in outcomes
+        for i, o in enumerate(outcomes)
     ]
     return rows, {o.seed: np.stack(o.actions) for o in _worth_seeing(outcomes, unit.films)}
 
@@ -230,6 +237,12 @@ def _actor(
         return ScriptedPlanner(task), *seen
     folder = checkpoint_folder(policy.path)
     return CheckpointPlanner(folder, environment_for(folder, task, max_steps), device), *seen
+
+
+@lru_cache(maxsize=4)
+def _monitor(policy: Policy) -> Monitor | None:
+    """The monitor beside the policy's checkpoint, if it was calibrated."""
+    return None if policy.path is None else find_monitor(checkpoint_folder(policy.path))
 
 
 @lru_cache(maxsize=1)

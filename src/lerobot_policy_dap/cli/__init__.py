@@ -9,6 +9,7 @@ import typer
 from ..errors import UserError
 from ..files import is_disk_full
 from .bench import bench
+from .calibrate import calibrate
 from .evaluate import evaluate
 from .gallery import gallery
 from .learn import collect, demo, train
@@ -34,6 +35,7 @@ app.command()(probe)
 bench.command()(report)
 bench.command()(compare)
 app.add_typer(bench, name="bench")
+app.command()(calibrate)
 app.command()(serve)
 
 

@@ -26,6 +26,15 @@ class OnUnsafe(StrEnum):
     refuse = "refuse"
 
 
+class OnAlarm(StrEnum):
+    """What to do when the monitor raises an alarm; `runtime.watch` says what each does."""
+
+    report = "report"
+    hold = "hold"
+    slow = "slow"
+    stop = "stop"
+
+
 def serve(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of any LeRobot policy, or a training run.")],
     host: Annotated[
@@ -38,6 +47,9 @@ def serve(
         list[str] | None, typer.Option(help="CLIENT=CHECKPOINT names of a feature; several times for several.")
     ] = None,
     on_unsafe: Annotated[OnUnsafe, typer.Option(help="Actions beyond the limits.")] = OnUnsafe.clamp,
+    on_alarm: Annotated[
+        OnAlarm, typer.Option(help="Alarms of the monitor that `dap calibrate` made.")
+    ] = OnAlarm.report,
     margin: Annotated[float, typer.Option(help="Allowed beyond the demonstrated range, as part of it.")] = 0.1,
     max_change: Annotated[float, typer.Option(help="Allowed from one action to the next, as part of it.")] = 1.0,
     deadline: Annotated[
@@ -77,12 +89,21 @@ def serve(
 
     from ..processes import default_device
     from ..runtime import limits
+    from ..runtime import watch as alarms
     from ..runtime.model import ModelOptions, ServedModel
     from ..runtime.server import ServerOptions
     from ..runtime.service import serve_checkpoint
 
     server_options = ServerOptions(
-        host, port, key, max_connections, max_rate, max_age, window=window, deadline=deadline
+        host,
+        port,
+        key,
+        max_connections,
+        max_rate,
+        max_age,
+        window=window,
+        deadline=deadline,
+        on_alarm=alarms.OnAlarm(on_alarm),
     )
     server_options.check()  # before the model is loaded, which takes long
     model_options = ModelOptions(
@@ -96,6 +117,8 @@ def serve(
         logging.CRITICAL
     )  # strangers' broken handshakes are counted, not told
     model = ServedModel(checkpoint, model_options)
+    if model.watch is None and on_alarm is not OnAlarm.report:
+        raise UserError(f"--on-alarm {on_alarm}: {model.folder} has no monitor; `dap calibrate` makes one")
     asyncio.run(serve_checkpoint(checkpoint, model, server_options, watch, _ready))
     print("ended", flush=True)
 

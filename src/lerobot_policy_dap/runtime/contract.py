@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +35,10 @@ class Request(NamedTuple):
     """`[k, A]`, robot units: what the client has still to execute; row 0 is executed at the observation's time."""
     last_action: NDArray[np.float32] | None
     """`[A]`, robot units: the command before the observation."""
+    step: int | None = None
+    """Actions of chunks that were executed since the episode began, where the client counts them."""
+    episode: Hashable = None
+    """Whose episode it is of; the server's own name for it."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,10 @@ class Contract:
             task=_text(flat, "task") or _text(flat, "prompt"),
             timestamp=_seconds(flat.get("timestamp")),
             reset=bool(flat.get("reset", False)),
-            inference_delay=_steps(flat.get("inference_delay", 0)),
+            inference_delay=_steps(flat.get("inference_delay", 0), "inference_delay", 1024),
             left_over=self._actions(flat.get("prev_chunk_left_over"), "prev_chunk_left_over", 2),
             last_action=self._actions(flat.get("last_action"), "last_action", 1),
+            step=None if flat.get("step") is None else _steps(flat["step"], "step", 2**31),
         )
 
     def _image(self, name: str, value: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
@@ -238,11 +243,11 @@ def _seconds(value: Any) -> float | None:
     return seconds
 
 
-def _steps(value: Any) -> int:
+def _steps(value: Any, name: str, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise Refused(Reason.WRONG_TYPE, f"inference_delay is {type(value).__name__}; send whole control steps")
-    if not 0 <= value <= 1024:
-        raise Refused(Reason.OUT_OF_RANGE, f"inference_delay is {value}; it lies between 0 and 1024 control steps")
+        raise Refused(Reason.WRONG_TYPE, f"{name} is {type(value).__name__}; send whole control steps")
+    if not 0 <= value <= most:
+        raise Refused(Reason.OUT_OF_RANGE, f"{name} is {value}; it lies between 0 and {most} control steps")
     return int(value)
 
 

@@ -10,6 +10,8 @@ _KINDS = {
     "requests_total": ("counter", "Requests, by whether they were answered with actions."),
     "refusals_total": ("counter", "Refused requests and handshakes, by reason."),
     "actions_limited_total": ("counter", "Numbers in actions that broke a limit, by limit."),
+    "monitored_total": ("counter", "Chunks that the monitor judged, by whether its alarm was on."),
+    "alarms_total": ("counter", "Episodes in which the monitor raised an alarm."),
     "reloads_total": ("counter", "Checkpoints looked at while serving, by outcome."),
     "connections_total": ("counter", "Connections accepted."),
     "connections": ("gauge", "Connections open now."),

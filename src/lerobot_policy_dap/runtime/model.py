@@ -6,27 +6,24 @@ import inspect
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from io import StringIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lerobot.policies import make_pre_post_processors
-from lerobot.policies.factory import get_policy_class
 from lerobot.utils.constants import ACTION, OBS_IMAGES
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checkpoints import WEIGHTS_FILE, checkpoint_folder, policy_config
+from ..checkpoints import WEIGHTS_FILE, checkpoint_folder, load_policy, policy_config
 from ..errors import UserError
 from ..files import sha256
 from .contract import Contract, Request
 from .limits import ActionLimits, Checked, OnUnsafe
 from .refusals import Refused
+from .watch import Judged, Watch
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +49,8 @@ class Planned(NamedTuple):
     checked: Checked
     version: str
     """First twelve digits of the weights' hash."""
+    judged: Judged | None
+    """What the monitor says; None without one."""
 
 
 class ServedModel:
@@ -70,20 +69,9 @@ class ServedModel:
         self.config = config = policy_config(folder)
         config.device = options.device
         self.contract = Contract.of(config, options.rename)
-        try:
-            with redirect_stdout(StringIO()):  # LeRobot prints while it loads
-                self.policy: Any = get_policy_class(config.type).from_pretrained(folder, config=config)
-                self.preprocess, self.postprocess = make_pre_post_processors(
-                    config,
-                    pretrained_path=str(folder),
-                    preprocessor_overrides={"device_processor": {"device": options.device}},
-                )
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"{folder} cannot be loaded ({type(error).__name__}: {error})") from error
-        self.policy.to(options.device).eval()
+        self.policy, self.preprocess, self.postprocess = load_policy(folder, config)
         self.weights = sha256(folder / WEIGHTS_FILE)
+        self.watch = Watch.beside(folder, self.policy)
         self.limits = self._limits()
         self.supports_rtc = _supports_rtc(self.policy)
         self.chunk, self.warm_up_seconds = self._warm_up()
@@ -110,6 +98,7 @@ class ServedModel:
             "chunk_size": self.chunk,
             "n_action_steps": self.n_action_steps,
             "supports_rtc": self.supports_rtc,
+            "monitor": None if self.watch is None else self.watch.describe(),
         }
 
     def plan(self, requests: Sequence[Request]) -> list[Planned | Refused]:
@@ -121,13 +110,17 @@ class ServedModel:
         answers: list[Planned | Refused] = []
         order = sorted(range(len(requests)), key=lambda i: self._call_of(requests[i]))
         chunks: dict[int, NDArray[np.float32]] = {}
+        judged: dict[int, Judged | None] = {}
         for _, members in groupby(order, key=lambda i: self._call_of(requests[i])):
             rows = list(members)
-            chunks |= dict(zip(rows, self._chunks([requests[i] for i in rows]), strict=True))
+            actions, verdicts = self._chunks([requests[i] for i in rows])
+            chunks |= dict(zip(rows, actions, strict=True))
+            judged |= dict(zip(rows, verdicts, strict=True))
         for i, request in enumerate(requests):
             actions = chunks[i] if self.supports_rtc else _with_left_over(chunks[i], request)
             try:
-                answers.append(Planned(self.limits.check(actions, request.last_action), self.weights[:12]))
+                checked = self.limits.check(actions, request.last_action)
+                answers.append(Planned(checked, self.weights[:12], judged[i]))
             except Refused as refused:
                 answers.append(refused)
         return answers
@@ -138,8 +131,8 @@ class ServedModel:
         return request.inference_delay, len(request.left_over)
 
     @torch.inference_mode()
-    def _chunks(self, requests: Sequence[Request]) -> NDArray[np.float32]:
-        """`[B, n, A]` in robot units, of requests that belong in one call."""
+    def _chunks(self, requests: Sequence[Request]) -> tuple[NDArray[np.float32], list[Judged | None]]:
+        """Actions `[B, n, A]` in robot units, and verdicts, of requests that belong in one call."""
         B, T = len(requests), self.contract.n_obs_steps
         batch: dict[str, Any] = {
             key: torch.cat([_tensor(request.frames[key], key in self.contract.images) for request in requests])
@@ -165,10 +158,13 @@ class ServedModel:
         if queues:
             batch = self._fill(queues, batch, T)
         chunk = self.policy.predict_action_chunk(batch, **guidance)
+        judged: list[Judged | None] = [None] * B
+        if self.watch is not None and requests[0].episode is not None:
+            judged = [*self.watch.judge(self.policy, batch, chunk, requests)]
         for queue in queues.values():
             queue.clear()
         actions: NDArray[np.float32] = self.postprocess(chunk).float().cpu().numpy()
-        return actions
+        return actions, judged
 
     def _fill(self, queues: Mapping[str, Any], batch: dict[str, Any], T: int) -> dict[str, Any]:
         """Puts each client's history where the policy looks for it, as its own `select_action` would."""
@@ -203,7 +199,7 @@ class ServedModel:
         sizes = set()
         for rows in sorted({1, 2, self.options.max_batch}):
             try:
-                shape = self._chunks([request] * rows).shape
+                shape = self._chunks([request] * rows)[0].shape
             except Exception as error:
                 raise UserError(
                     f"{self.folder} ({self.config.type}) cannot be served: its predict_action_chunk failed on an "

@@ -38,6 +38,13 @@ class Command(NamedTuple):
     """The chunk it comes from."""
     place: int
     """Its place in that chunk, from 0."""
+    alarm: bool = False
+    """Whether the server's monitor has raised an alarm in this episode."""
+
+
+def half_speed(last: Action, action: Action) -> tuple[Action, Action]:
+    """Two commands in place of one, for actions that are positions: half of the way, then the rest."""
+    return ((last + action) / 2).astype(np.float32), action
 
 
 class ChunkPlayer:
@@ -55,6 +62,9 @@ class ChunkPlayer:
         execute: actions of a chunk to play before it is replaced; the policy's own number if not given.
         hold: makes a safe command of the last one. The default repeats it: right where actions are positions. Where
             they are velocities or differences, give one that stands still.
+        slow: makes two commands of one, given the last command: what an alarm does where the server says `slow`. The
+            default is right for positions; for velocities and differences give both half of the action.
+        alarmed: called with the answer's `monitor` when an episode's alarm begins, in the thread of `act`.
     """
 
     def __init__(
@@ -63,9 +73,12 @@ class ChunkPlayer:
         period: float,
         execute: int | None = None,
         hold: Callable[[Action], Action] = lambda last: last,
+        slow: Callable[[Action, Action], tuple[Action, Action]] = half_speed,
+        alarmed: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         metadata = policy.get_server_metadata()
         self._policy, self._period, self._hold = policy, period, hold
+        self._slow, self._alarmed = slow, alarmed
         self._execute = execute or int(metadata.get("n_action_steps", 1))
         self._features = set(metadata.get("observation", {}))
         self._most_change = metadata.get("action", {}).get("max_change")
@@ -77,9 +90,12 @@ class ChunkPlayer:
         self._asked: Future[dict[str, Any]] | None = None
         self._asked_step = 0
         self._played_since = 0
+        self._played = 0  # actions of chunks in this episode
         self._delays: deque[int] = deque([1], maxlen=10)
         self._last: Action | None = None
         self._episode_begins = True
+        self._monitor: dict[str, Any] = {}  # what the last answer said of the episode
+        self._second_half: Action | None = None  # of an action that is played at half speed
         self.held_steps = 0
         """Control steps without a plan."""
         self.trouble: BaseException | None = None
@@ -111,8 +127,9 @@ class ChunkPlayer:
         """An episode begins: forgets plan, history and last command."""
         if self._asked is not None:
             self._asked.exception()  # waits: a client takes one request at a time
-        self._plan = self._asked = self._last = None
-        self._place = 0
+        self._plan = self._asked = self._last = self._second_half = None
+        self._place = self._played = 0
+        self._monitor = {}
         self._history.clear()
         self._episode_begins = True
 
@@ -122,18 +139,26 @@ class ChunkPlayer:
 
     def _command(self) -> Command:
         left = self._left()
-        if self._plan is None or not len(left):
-            assert self._last is not None
+        alarm = bool(self._monitor.get("alarm"))
+        reaction = self._monitor.get("on_alarm") if alarm else None
+        if self._plan is None or not len(left) or reaction == "hold":
+            # Without a last command nothing has moved yet, and the first one is asked to stand still from there.
+            last = left[0] if self._last is None else self._last
             self.held_steps += 1
-            return Command(self._hold(self._last), True, None, 0)
-        action = left[0]
+            return Command(self._hold(last), True, None, 0, alarm)
+        chunk_id, place, action = self._plan.get("chunk_id"), self._place, left[0]
         if self._last is not None and self._most_change is not None:
             # The server bounds changes within a chunk; when it arrives, and so where it begins, only we know.
             action = np.clip(action, self._last - self._most_change, self._last + self._most_change)
-        command = Command(action, False, self._plan.get("chunk_id"), self._place)
+        if reaction == "slow" and self._second_half is None:
+            action, self._second_half = self._slow(action if self._last is None else self._last, action)
+            return Command(action, False, chunk_id, place, alarm)
+        if self._second_half is not None:
+            action, self._second_half = self._second_half, None
         self._place += 1
         self._played_since += 1
-        return command
+        self._played += 1
+        return Command(action, False, chunk_id, place, alarm)
 
     def _left(self) -> NDArray[np.float32]:
         """What is still to play, `[k, A]`."""
@@ -143,7 +168,7 @@ class ChunkPlayer:
         return actions[self._place :]
 
     def _ask(self, observation: dict[str, Any]) -> None:
-        request = {**observation, "timestamp": time.monotonic()}
+        request = {**observation, "timestamp": time.monotonic(), "step": self._played}
         if self._last is not None:
             request["last_action"] = self._last
         if len(left := self._left()):
@@ -161,13 +186,22 @@ class ChunkPlayer:
         asked, self._asked = self._asked, None
         self.trouble = asked.exception()  # of whatever class: a robot must be told something every step
         if self.trouble is None:
-            self._plan, self._place = asked.result(), self._played_since
+            self._take(asked.result(), self._played_since)
             self._delays.append(max(1, self._step - self._asked_step))
+
+    def _take(self, answer: dict[str, Any], place: int) -> None:
+        """Plays this answer from now on, from that place."""
+        self._plan, self._place, self._second_half = answer, place, None
+        before, self._monitor = self._monitor, answer.get("monitor") or {}
+        if self._alarmed is not None and self._monitor.get("alarm") and not before.get("alarm"):
+            self._alarmed(self._monitor)
 
     def _wait_for_the_first(self) -> None:
         assert self._asked is not None
         asked, self._asked = self._asked, None
-        self._plan, self._place, self.trouble = asked.result(), 0, None
+        self._take(asked.result(), 0)
+        self.trouble = None
+        assert self._plan is not None
         milliseconds = float(self._plan.get("server_timing", {}).get("total_ms", 0))
         self._delays.append(max(1, math.ceil(milliseconds / 1000 / self._period)))
 

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     NOT_FINITE = "not_finite"
     STALE_OBSERVATION = "stale_observation"
     UNSAFE_ACTION = "unsafe_action"
+    ALARM = "alarm"
     TOO_SLOW = "too_slow"
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"

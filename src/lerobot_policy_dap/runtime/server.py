@@ -28,6 +28,7 @@ from .metrics import Metrics
 from .model import ServedModel
 from .refusals import Reason, Refused
 from .session import Session
+from .watch import OnAlarm
 from .wire import Limits, decode, encode
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class ServerOptions:
     """Seconds between two pings, and for the answer to one: what finds half-open connections."""
     drain: float = 10.0
     """Seconds that requests under way may take when the server ends."""
+    on_alarm: OnAlarm = OnAlarm.REPORT
+    """What happens to the chunks of an episode in which the checkpoint's monitor has raised an alarm."""
 
     def check(self) -> None:
         """Raises `UserError` for a server that strangers could use."""
@@ -241,6 +244,7 @@ class PolicyServer:
                 raise Refused(Reason.MALFORMED_MESSAGE, "text; send msgpack in a binary message")
             request = session.accept(self.model.contract.read(decode(message, self._limits)))
             answer = await self._batcher.ask(request)
+            self._count_alarms(answer)
         except Refused as refused:
             self.metrics.add("requests_total", outcome="refused")
             self.metrics.add("refusals_total", reason=refused.reason)
@@ -249,6 +253,20 @@ class PolicyServer:
         self.metrics.add("requests_total", outcome="answered")
         self.metrics.observe("request_seconds", seconds)
         return encode(self._chunk(request, answer, seconds, last_total))
+
+    def _count_alarms(self, answer: Answer) -> None:
+        """Counts what the monitor said; raises `Refused` where an alarm stops the robot."""
+        judged = answer.planned.judged
+        if judged is None:
+            return
+        self.metrics.add("monitored_total", alarm="on" if judged.alarm else "off")
+        self.metrics.add("alarms_total", judged.first)
+        if judged.alarm and self.options.on_alarm is OnAlarm.STOP:
+            raise Refused(
+                Reason.ALARM,
+                f"the monitor raised an alarm in this episode (p = {judged.p_value:.3g}); look at the robot, and send "
+                "reset=True when another episode begins",
+            )
 
     def _chunk(self, request: Request, answer: Answer, seconds: float, last_total: float | None) -> dict[str, Any]:
         checked = answer.planned.checked
@@ -262,7 +280,11 @@ class PolicyServer:
         }
         if last_total is not None:
             timing["prev_total_ms"] = 1000 * last_total  # with its sending, as openpi's server counts
-        return {
+        judged = answer.planned.judged
+        monitor = (
+            {} if judged is None else {"monitor": {**judged._asdict(), "on_alarm": str(self.options.on_alarm)}}
+        )
+        return monitor | {
             "actions": checked.actions,
             "timestamp": request.timestamp,
             "chunk_id": next(self._chunk_ids),

@@ -29,6 +29,7 @@ class Session:
 
     def reset(self) -> None:
         """An episode begins."""
+        self.episode = object()  # a name that nobody else has
         self._seen: deque[dict[str, NDArray[Any]]] = deque(maxlen=self._n_obs_steps)
         self._last_stamp = float("-inf")
         self._least_offset = float("inf")
@@ -48,7 +49,7 @@ class Session:
             self.reset()
         if request.timestamp is not None:
             self._check_stamp(request.timestamp)
-        return self._with_history(request)
+        return self._with_history(request._replace(episode=self.episode))
 
     def _check_stamp(self, stamp: float) -> None:
         if stamp <= self._last_stamp:

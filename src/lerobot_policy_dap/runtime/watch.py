@@ -1,0 +1,91 @@
+"""The checkpoint's monitor among the clients of a server."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..monitor.monitor import Monitor, find_monitor
+from .contract import Request
+
+_MOST_EPISODES = 4096
+
+
+class OnAlarm(StrEnum):
+    """What a server does with the chunks of an episode in which the monitor has raised an alarm."""
+
+    REPORT = "report"
+    """Sends them, and says so."""
+    HOLD = "hold"
+    """Sends them, and tells the player to hold instead of playing them."""
+    SLOW = "slow"
+    """Sends them, and tells the player to play them at half speed."""
+    STOP = "stop"
+    """Sends none: the request is refused with `alarm`."""
+
+
+class Judged(NamedTuple):
+    """What the monitor says of one chunk; None where it cannot know yet."""
+
+    score: float | None
+    chunk_p_value: float | None
+    p_value: float | None
+    outcome_distance: float | None
+    """Between what is seen and what the dynamics expected of the last chunk: root mean square over the outcome's
+    dimensions, in its standard deviations. None for a policy without dynamics."""
+    alarm: bool
+    first: bool
+    """Whether the alarm begins here."""
+
+
+class Watch:
+    """Asks a monitor about every chunk, each client's episode apart.
+
+    Args:
+        monitor: of the policy that is served.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        # Clients leave without a word: the episodes heard of longest ago are forgotten.
+        self._alarmed: OrderedDict[Hashable, bool] = OrderedDict()
+
+    @classmethod
+    def beside(cls, folder: Path, policy: Any) -> Watch | None:
+        """The watch of a checkpoint that has a monitor; raises `UserError` for a monitor of other weights."""
+        monitor = find_monitor(folder)
+        return None if monitor is None else cls(monitor.telling_distance(policy))
+
+    def describe(self) -> dict[str, Any]:
+        """For the metadata that a client gets on connecting."""
+        return self._monitor.describe()
+
+    def judge(
+        self, policy: Any, batch: dict[str, Any], chunk: Tensor, requests: Sequence[Request]
+    ) -> list[Judged]:
+        """The verdicts on a call of the policy."""
+        keys = [request.episode for request in requests]
+        steps = [request.step for request in requests]
+        verdict = self._monitor.look(policy, batch, chunk, keys, steps)
+        judged = []
+        for i, key in enumerate(keys):
+            alarm = bool(verdict.alarm[i])
+            first = alarm and not self._alarmed.get(key, False)
+            self._alarmed[key] = alarm
+            self._alarmed.move_to_end(key)
+            numbers = (verdict.score[i], verdict.chunk_p_value[i], verdict.p_value[i], verdict.outcome_distance[i])
+            score, chunk_p_value, p_value, distance = map(_told, numbers)
+            judged.append(Judged(score, chunk_p_value, p_value, distance, alarm, first))
+        while len(self._alarmed) > _MOST_EPISODES:
+            self._monitor.reset(self._alarmed.popitem(last=False)[0])
+        return judged
+
+
+def _told(number: float) -> float | None:
+    return None if math.isnan(number) else float(number)
