@@ -250,7 +250,8 @@ class DAPPolicy(PreTrainedPolicy):
         steps = self.config.num_inference_steps
         arm = self.config.arm
         done = sample(self.policy, self.dynamics, arm, context, action_noise, outcome_noise, steps, guide)
-        return done if done.outcome is None else done._replace(outcome=self._by_offset(done.outcome))
+        outcome = None if done.outcome is None else self._by_offset(done.outcome)
+        return Sample(done.action, outcome, done.estimates)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:

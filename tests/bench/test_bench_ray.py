@@ -64,9 +64,12 @@ def test_two_nodes_give_the_same_episodes_and_a_deadly_unit_is_given_up(
     finished = open_results(tmp_path / "out")
     expected = [o for o in outcomes(reference.episodes) if o[3:6] != ("distractors", 2, 10_002)]
     assert outcomes(finished.episodes) == expected
-    tried = [(note.name.split()[1], len(note.read_text().splitlines())) for note in notes.iterdir()]
-    assert len({node for node, _ in tried}) == 2
-    assert sum(times for _, times in tried) == 6 + 3
+    tried = [(*note.name.split(), len(note.read_text().splitlines())) for note in notes.iterdir()]
+    assert len({node for _, node, _ in tried}) == 2
+    deadly = [times for unit, _, times in tried if "distractors-2-10002" in unit]
+    assert len(tried) - len(deadly) == sum(times for *_, times in tried) - sum(deadly) == 6  # once each
+    # Ray may hand a unit to a worker that is dying of it already: such a try leaves no note.
+    assert 2 <= sum(deadly) <= 3
 
 
 def test_no_cluster_and_no_ray_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
