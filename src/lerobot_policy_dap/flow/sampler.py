@@ -50,8 +50,7 @@ def sample(
         guide: gives the velocity v in the policy's stead, from a_t, t and the policy as a function of a_t. The
             dynamics then is told the estimate of the guided flow.
     """
-    times = [1 - k / steps for k in range(steps)]
-    column = torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
+    times, column = _times(steps, context)
     policy_z = policy.condition(column, context)
     told = coupling.dynamics_sees
     dynamics_z = dynamics.condition(column, context, time_seen(told, column)) if coupling.feeds_policy else None
@@ -78,6 +77,12 @@ def sample(
     return Sample(a_t, s_t if coupling.feeds_policy else None, torch.stack(estimates))
 
 
+def _times(steps: int, context: Tensor) -> tuple[list[float], Float[Tensor, "K 1"]]:
+    """The flow times of the K steps, as numbers and as `VelocityModel.condition` takes them."""
+    times = [1 - k / steps for k in range(steps)]
+    return times, torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
+
+
 def _of_sample(
     policy: VelocityModel, t: float, condition: Float[Tensor, "B C"], feedback: Float[Tensor, "B *s"] | None
 ) -> Callable[[Tensor], Tensor]:
@@ -94,8 +99,7 @@ def outcome_of(
     steps: int,
 ) -> Float[Tensor, "B *s"]:
     """The outcome that the dynamics expects of a given chunk: its flow alone, told the chunk itself (time 0)."""
-    times = [1 - k / steps for k in range(steps)]
-    column = torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
+    times, column = _times(steps, context)
     dynamics_z = dynamics.condition(column, context, torch.zeros_like(column))
     seen = None if coupling.dynamics_sees is Seen.NOTHING else action
     s_t = outcome_noise
