@@ -64,11 +64,13 @@ def test_samples_are_kept(samples, tmp_path):
         load_samples(tmp_path / "samples")
 
 
-@pytest.mark.parametrize("kind", ["act", "diffusion", "vqbet", "dap"])
-def test_a_chunk_is_what_the_policy_would_execute(kind, checkpoint, in_images):
+@pytest.mark.parametrize(
+    ("kind", "options"), [("act", {}), ("diffusion", {}), ("vqbet", {}), ("dap", {}), ("dap", {"n_obs_steps": 2})]
+)
+def test_a_chunk_is_what_the_policy_would_execute(kind, options, checkpoint, in_images):
     """`select_action` along the episode, as on the robot, plans anew every four steps from its own history."""
     meta = open_metadata(in_images, "local/robot")
-    planner = ChunkPlanner(Checkpoint(checkpoint(kind), meta), "cpu")
+    planner = ChunkPlanner(Checkpoint(checkpoint(kind, **options), meta), "cpu")
     inputs = planner.checkpoint.inputs
     samples = read_samples(meta, (1, 3), 24, inputs, planner.checkpoint.history, planner.checkpoint.steps)
     rows = slice(0, 24, 12)  # both episodes, side by side
