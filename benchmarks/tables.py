@@ -10,7 +10,16 @@ from lerobot_policy_dap.files import replacing_file
 
 HERE = Path(__file__).parent
 BEGIN = "<!-- tables -->"
-ORDER = ("train_throughput", "evaluation", "latency", "latency_diffusion", "flow_steps", "frame_store", "monitor", "realtime")
+ORDER = (
+    "train_throughput",
+    "evaluation",
+    "latency",
+    "latency_diffusion",
+    "flow_steps",
+    "frame_store",
+    "monitor",
+    "realtime",
+)
 
 
 def main() -> None:
