@@ -21,7 +21,7 @@ POLICIES: dict[str, tuple[int, int, dict[str, object]]] = {
     "dap-two_way": (2000, 64, {"type": "dap", "coupling": "two_way", **SHARED}),
     # 12 M parameters; the shipped learning rates of 1e-5 are for fine-tuning a pretrained backbone.
     "act": (
-        3000,
+        1500,
         16,
         {
             "type": "act", "chunk_size": 16, "dim_model": 128, "n_heads": 4, "dim_feedforward": 512,
@@ -38,11 +38,12 @@ POLICIES: dict[str, tuple[int, int, dict[str, object]]] = {
             "pretrained_backbone_weights": "null", **SHARED,
         },
     ),
+    # Each sample is five frames; the first steps train its action codes and look at no image.
     "vqbet": (
         3000,
-        16,
+        8,
         {
-            "type": "vqbet", "n_vqvae_training_steps": 1000, "gpt_n_layer": 4, "gpt_hidden_dim": 256,
+            "type": "vqbet", "n_vqvae_training_steps": 600, "gpt_n_layer": 4, "gpt_hidden_dim": 256,
             "gpt_input_dim": 256, "gpt_output_dim": 256, "use_group_norm": "true",
             "pretrained_backbone_weights": "null",
         },
@@ -51,11 +52,11 @@ POLICIES: dict[str, tuple[int, int, dict[str, object]]] = {
 
 
 def main(
-    tasks: Annotated[str, typer.Option(help="Separated by commas.")] = "drawer-open,hammer,sweep-into",
+    tasks: Annotated[str, typer.Option(help="Separated by commas.")] = "drawer-open,hammer,coffee-push",
     policies: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(POLICIES),
     data: Annotated[Path, typer.Option(help="Folder for datasets, checkpoints and rows.")] = Path("outputs/peers"),
     factors: str = "light_intensity,light_direction,table_color,object_color,distractors,camera_pose",
-    severities: str = "2,4",
+    severities: str = "3",
     demos: int = 25,
     episodes: int = 50,
     scale: Annotated[float, typer.Option(help="Multiplies the training steps, to try the script.")] = 1.0,

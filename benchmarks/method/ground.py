@@ -38,7 +38,9 @@ RESULTS = FOLDER / "ground.json"
 
 def main(
     only: Annotated[str, typer.Option("--tasks", help="Separated by commas; all 50 if not given.")] = "",
-    data: Annotated[Path, typer.Option(help="Folder for datasets, checkpoints and rows.")] = Path("outputs/ground"),
+    data: Annotated[Path, typer.Option(help="Folder for datasets, checkpoints and rows.")] = Path(
+        "outputs/ground"
+    ),
     demos: str = "25,50",
     steps: int = 1500,
     episodes: int = 50,
@@ -46,7 +48,7 @@ def main(
 ) -> None:
     """Measure every task that is not in ground.json yet."""
     numbers = [int(n) for n in demos.split(",")]
-    for name in (only.split(",") if only else tasks()):
+    for name in only.split(",") if only else tasks():
         task = resolve_task(name).removesuffix("-v3")
         table = read_json(RESULTS) if RESULTS.exists() else {"rows": []}
         if any(row["task"] == task for row in table["rows"]):
@@ -63,9 +65,7 @@ def main(
         write_json(RESULTS, table)
 
 
-def _measure(
-    task: str, numbers: list[int], data: Path, steps: int, episodes: int, workers: int
-) -> dict[str, Any]:
+def _measure(task: str, numbers: list[int], data: Path, steps: int, episodes: int, workers: int) -> dict[str, Any]:
     dataset = data / f"{task}-{max(numbers)}"
     collect(CollectRequest(task, max(numbers)), dataset, lambda what, done, total: None, workers)
     trained = {n: data / "train" / f"{task}-none-{n}-{steps}" for n in numbers}
@@ -105,7 +105,12 @@ def checkpoint_of(folder: Path, steps: int) -> Path | None:
 def _cell(episodes: Iterable[Episode]) -> dict[str, float]:
     won = [e.success for e in episodes]
     limits = wilson(sum(won), len(won))
-    return {"successes": sum(won), "episodes": len(won), "low": round(limits.low, 3), "high": round(limits.high, 3)}
+    return {
+        "successes": sum(won),
+        "episodes": len(won),
+        "low": round(limits.low, 3),
+        "high": round(limits.high, 3),
+    }
 
 
 if __name__ == "__main__":
