@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
