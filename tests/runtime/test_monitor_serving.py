@@ -57,6 +57,19 @@ def strange(seed=0):
     return {**observation(seed), STATE: np.full(3, 30, np.float32)}
 
 
+def test_without_a_calibration_a_chunk_still_says_how_far_from_what_was_expected(tmp_path):
+    model = ServedModel(save_checkpoint(tmp_path / "dap"), ModelOptions(max_batch=2))
+    with serving(model) as server, client(server) as robot:
+        assert robot.get_server_metadata()["monitor"] is None
+        told = [robot.infer({**observation(i), "step": EVERY * i})["monitor"] for i in range(3)]
+        assert [one["outcome_distance"] is None for one in told] == [True, False, False]
+        assert all(one["p_value"] is None and not one["alarm"] for one in told)
+        assert server.metrics.value("alarms_total") == 0
+    blind = ServedModel(save_checkpoint(tmp_path / "none", coupling="none"), ModelOptions(max_batch=2))
+    with serving(blind) as server, client(server) as robot:
+        assert "monitor" not in robot.infer(observation(0))  # no dynamics: nothing is expected
+
+
 def test_every_answer_says_how_strange_it_is_and_each_client_has_its_own_episode(watched):
     with serving(watched) as server, client(server) as good, client(server) as bad:
         told = good.get_server_metadata()["monitor"]

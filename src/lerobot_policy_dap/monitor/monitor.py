@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import read_json, replacing_file, sha256, write_json
 from .conformal import check_rate, chunk_p_values, p_values
-from .scores import SCORES, Plan, Score, ScoreName, as_number, episode_scores, residual
+from .scores import SCORES, Plan, Score, ScoreName, Silent, as_number, episode_scores, residual
 from .signals import Signal, Signals, has_context, has_dynamics, read_signals
 
 FORMAT = 1
@@ -66,13 +66,14 @@ class Monitor:
 
     def __init__(
         self,
-        score: Score,
+        score: Score | Silent,
         calibration: Sequence[NDArray[np.float64]],
         false_alarm: float,
         settings: dict[str, Any] | None = None,
     ) -> None:
         told = [episode for episode in calibration if not np.isnan(episode).all()]
-        check_rate(false_alarm, len(told))
+        if not isinstance(score, Silent):
+            check_rate(false_alarm, len(told))
         self.score, self.false_alarm, self.settings = score, false_alarm, settings or {}
         self.calibration = told
         self._maxima = np.array([np.nanmax(episode) for episode in told])
@@ -83,6 +84,14 @@ class Monitor:
         """Itself, from now on telling `outcome_distance` too, whatever its score, where the policy has dynamics."""
         self._offsets = tuple(policy.config.outcome_offsets) if has_dynamics(policy) else ()
         return self
+
+    @classmethod
+    def uncalibrated(cls, policy: Any) -> Monitor | None:
+        """What tells `outcome_distance` of a policy with dynamics and nothing else; None for any other policy."""
+        if not has_dynamics(policy):
+            return None
+        settings = {"n_action_steps": policy.config.n_action_steps}
+        return cls(Silent(), [], 0.0, settings).telling_distance(policy)
 
     @classmethod
     def calibrated(
@@ -160,8 +169,10 @@ class Monitor:
     def _next(self, episode: _Episode) -> int:
         return episode.step + int(self.settings["n_action_steps"]) if episode.plans else 0
 
-    def describe(self) -> dict[str, Any]:
-        """For a server's metadata and a report."""
+    def describe(self) -> dict[str, Any] | None:
+        """For a server's metadata and a report; None where nothing was calibrated."""
+        if isinstance(self.score, Silent):
+            return None
         return {
             "score": str(self.score.name),
             "false_alarm": self.false_alarm,
@@ -183,7 +194,7 @@ class Monitor:
             folder / SETTINGS_FILE,
             {
                 "format": FORMAT,
-                **self.describe(),
+                **(self.describe() or {}),
                 **self.settings,
                 "weights": sha256(folder / _WEIGHTS_FILE),
                 "arrays": sha256(folder / ARRAYS_FILE),

@@ -245,6 +245,16 @@ class Spread(_Fitted):
         return float(spread)
 
 
+@dataclass(frozen=True)
+class Silent(_Fitted):
+    """No score: what watches a policy that nobody has calibrated, for the distance from what was expected alone."""
+
+    needs: ClassVar[frozenset[Signal]] = frozenset()
+
+    def __call__(self, plans: Sequence[Plan]) -> None:
+        return
+
+
 SCORES: dict[ScoreName, type[Dynamics | Neighbours | Mahalanobis | Spread]] = {
     kind.name: kind for kind in (Dynamics, Neighbours, Mahalanobis, Spread)
 }

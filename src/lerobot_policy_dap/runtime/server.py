@@ -259,7 +259,8 @@ class PolicyServer:
         judged = answer.planned.judged
         if judged is None:
             return
-        self.metrics.add("monitored_total", alarm="on" if judged.alarm else "off")
+        if judged.p_value is not None:
+            self.metrics.add("monitored_total", alarm="on" if judged.alarm else "off")
         self.metrics.add("alarms_total", judged.first)
         if judged.alarm and self.options.on_alarm is OnAlarm.STOP:
             raise Refused(

@@ -31,7 +31,7 @@ class OnAlarm(StrEnum):
 
 
 class Judged(NamedTuple):
-    """What the monitor says of one chunk; None where it cannot know yet."""
+    """What the monitor says of one chunk; None where it cannot know yet, or was not calibrated."""
 
     score: float | None
     chunk_p_value: float | None
@@ -58,12 +58,17 @@ class Watch:
 
     @classmethod
     def beside(cls, folder: Path, policy: Any) -> Watch | None:
-        """The watch of a checkpoint that has a monitor; raises `UserError` for a monitor of other weights."""
-        monitor = find_monitor(folder)
-        return None if monitor is None else cls(monitor.telling_distance(policy))
+        """The watch of a checkpoint: of its monitor, or else of its dynamics alone; None where it has neither.
 
-    def describe(self) -> dict[str, Any]:
-        """For the metadata that a client gets on connecting."""
+        Raises:
+            UserError: the monitor is of other weights.
+        """
+        monitor = find_monitor(folder)
+        monitor = Monitor.uncalibrated(policy) if monitor is None else monitor.telling_distance(policy)
+        return None if monitor is None else cls(monitor)
+
+    def describe(self) -> dict[str, Any] | None:
+        """For the metadata that a client gets on connecting; None where nothing was calibrated."""
         return self._monitor.describe()
 
     def judge(
