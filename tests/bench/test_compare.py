@@ -17,6 +17,7 @@ from lerobot_policy_dap.bench.compare import ResultSet, compare
 from lerobot_policy_dap.bench.episodes import CLEAN, Episode, write_episodes
 from lerobot_policy_dap.bench.means import ALL
 from lerobot_policy_dap.errors import UserError
+from pages import listen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "commands"))
 from commands_support import dap
@@ -184,9 +185,7 @@ def test_the_page_opens_and_sorts(chromium: Any, tmp_path: Path, before: list[Ep
     a, b = tables(tmp_path, before, camera_pose=2.5)
     dap("bench", "compare", a, b, "--out", tmp_path)
     page = chromium.new_page(viewport={"width": 360, "height": 740})
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    _, complaints = listen(page)
     page.goto((tmp_path / "compare.html").as_uri())
     page.get_by_role("button", name="Difference").click()
     values = page.eval_on_selector_all("tbody tr", "rows => rows.map(r => Number(r.cells[4].dataset.value))")

@@ -15,6 +15,7 @@ from lerobot_policy_dap.bench.films import BESIDE, FAILS, FIRST, choose_films
 from lerobot_policy_dap.bench.layout import Anchors
 from lerobot_policy_dap.bench.report import write_report
 from lerobot_policy_dap.bench.results import summarise
+from pages import listen
 
 pytestmark = pytest.mark.slow
 
@@ -50,18 +51,14 @@ def shown(page: Any, selector: str) -> int:
 @pytest.mark.parametrize("width", [1280, 360])
 def test_opens_without_a_request_or_a_complaint(chromium: Any, page_file: Path, width: int, scheme: str) -> None:
     page = chromium.new_page(viewport={"width": width, "height": 740}, color_scheme=scheme)
-    requests: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    foreign, complaints = listen(page)
     page.goto(page_file.as_uri())
     for task in page.locator("#task option").all():
         page.locator("#task").select_option(task.get_attribute("value"))
         overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, "the page itself must not scroll sideways"
     assert complaints == []
-    assert [url[:80] for url in requests if not url.startswith(("file://", "data:"))] == []
+    assert foreign == []
     page.close()
 
 

@@ -18,6 +18,7 @@ from lerobot_policy_dap.bench.episodes import CLEAN
 from lerobot_policy_dap.bench.report import StripImage, VideoClip, write_report
 from lerobot_policy_dap.bench.results import summarise
 from lerobot_policy_dap.errors import UserError
+from pages import listen
 
 SECTIONS = [
     "summary", "map", "curves", "success", "drops", "differences", "shifts", "videos", "training", "caveats", "methods", "run"
@@ -60,16 +61,12 @@ def wait_until(page: Any, condition: str, seconds: float = 30) -> None:
 @pytest.mark.parametrize("width", [1280, 360])
 def test_opens_clean_at_every_width(chromium: Any, page_file: Path, width: int, scheme: str) -> None:
     page = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    requests: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    foreign, complaints = listen(page)
     page.goto(page_file.as_uri(), wait_until="load")
     page.get_by_role("button", name="Play all").click()
     page.wait_for_timeout(300)
     assert complaints == []
-    assert [url[:80] for url in requests if not url.startswith(("file://", "data:"))] == []
+    assert foreign == []
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0, "the page itself must not scroll sideways"
     light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(c => c > 128)")

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "commands"))  # for commands_support, which runs `dap` in process
 
@@ -12,15 +11,6 @@ import configuration_brightness  # noqa: F401 registers the policy whose plan is
 from probe_support import SMALL, TOP, WRIST, make_checkpoint, make_dataset
 
 import lerobot_policy_dap
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads cost more than they save on networks as small as these."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

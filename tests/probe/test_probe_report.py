@@ -6,6 +6,7 @@ from probe_support import TOP
 from lerobot_policy_dap.probe import run as running
 from lerobot_policy_dap.probe.publish import publish
 from lerobot_policy_dap.probe.request import Named, Request
+from pages import listen
 
 SECTIONS = ["summary", "heat", "curves", "cells", "dimensions", "shown", "run", "caveats", "methods"]
 
@@ -29,14 +30,11 @@ def probed(checkpoint, in_images, tmp_path_factory):
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_opens_clean(chromium, probed, width, scheme):
     page = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    requests, complaints = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    foreign, complaints = listen(page)
     page.goto(probed[0].as_uri(), wait_until="load")
     page.get_by_text("wrist", exact=True).last.click()  # unfolds the second camera's frames
     assert complaints == []
-    assert [url[:80] for url in requests if not url.startswith(("file://", "data:"))] == []
+    assert foreign == []
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     assert page.eval_on_selector_all("h2", "headings => headings.map(h => h.id)") == SECTIONS
     links = page.eval_on_selector_all("nav a", "links => links.map(a => a.getAttribute('href'))")

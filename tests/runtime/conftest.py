@@ -1,19 +1,9 @@
 """One small checkpoint of each policy, made once."""
 
 import pytest
-import torch
 from small_policies import save_checkpoint
 
 from lerobot_policy_dap.runtime.model import ModelOptions, ServedModel
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread():
-    """Small models on a busy machine: torch's threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import pytest
 from lerobot.configs import FeatureType, PolicyFeature
 from small_policies import save_checkpoint, serving
 
+from pages import listen
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 pytestmark = pytest.mark.slow
@@ -41,9 +43,8 @@ def test_the_arm_of_the_guide_is_driven_and_its_recording_plays(tmp_path, chromi
         assert server.metrics.value("requests_total", outcome="refused") == 0
     assert "control steps: 12 at 50 Hz" in capsys.readouterr().out
 
-    page, troubles = chromium.new_page(), []
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page = chromium.new_page()
+    _, troubles = listen(page)
     page.goto(out.as_uri())
     page.wait_for_function("film.readyState >= 2 && film.duration > 0")
     assert page.locator("svg").count() == 4
