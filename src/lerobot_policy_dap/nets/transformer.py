@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .velocity import Modulation, VelocityMLP, gaussian_slope
+from .velocity import Modulated, VelocityMLP, gaussian_slope
 
 HEAD_DIM = 64
 """Width of an attention head."""
@@ -29,7 +29,7 @@ def velocity_network(
     return VelocityTransformer(own, context_dim, other, hidden, depth, hidden // HEAD_DIM, timed_feedback)
 
 
-class VelocityTransformer(nn.Module):
+class VelocityTransformer(Modulated):
     """Transformer over the tokens of the flow sample and of the feedback, modulated by time and context.
 
     A chunk `[H, A]` is H tokens, an outcome `[N, W]` is N; the velocity is read from the flow sample's tokens. So
@@ -56,12 +56,11 @@ class VelocityTransformer(nn.Module):
         heads: int,
         timed_feedback: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(context_dim, hidden, 6 * hidden, timed_feedback)
         length, width = _tokens(shape)
         seen, seen_width = _tokens(feedback_shape)
         self.length = length
         self.feedback_shape = (seen, seen_width)
-        self.modulation = Modulation(context_dim, hidden, 6 * hidden, timed_feedback)
         self.embed = nn.Linear(width, hidden)
         self.feedback = nn.Linear(seen_width, hidden)
         self.null = nn.Parameter(torch.zeros(seen, hidden))
@@ -71,16 +70,6 @@ class VelocityTransformer(nn.Module):
         self.out = nn.Linear(hidden, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-
-    def condition(
-        self,
-        t: Float[Tensor, "*n"],
-        context: Float[Tensor, "B D"],
-        feedback_time: Float[Tensor, "*n"] | None = None,
-    ) -> Float[Tensor, "*m C"]:
-        """See `flow.velocity.VelocityModel`."""
-        modulation: Tensor = self.modulation(t, context, feedback_time)
-        return modulation
 
     def forward(
         self,

@@ -9,7 +9,32 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
-class VelocityMLP(nn.Module):
+class Modulated(nn.Module):
+    """What the velocity networks share: all that time and context do to them is one modulation of their layers.
+
+    Args:
+        context_dim: size D of the encoding.
+        hidden: width of the network.
+        size: number of values C of the modulation.
+        timed_feedback: whether `condition` is told at which flow time the feedback was estimated.
+    """
+
+    def __init__(self, context_dim: int, hidden: int, size: int, timed_feedback: bool) -> None:
+        super().__init__()
+        self.modulation = Modulation(context_dim, hidden, size, timed_feedback)
+
+    def condition(
+        self,
+        t: Float[Tensor, "*n"],
+        context: Float[Tensor, "B D"],
+        feedback_time: Float[Tensor, "*n"] | None = None,
+    ) -> Float[Tensor, "*m C"]:
+        """See `flow.velocity.VelocityModel`."""
+        modulation: Tensor = self.modulation(t, context, feedback_time)
+        return modulation
+
+
+class VelocityMLP(Modulated):
     """Residual MLP over the flattened flow sample and feedback, modulated (FiLM) by time and context.
 
     One modulation is computed for all blocks, each of which adds its own constants to it (PixArt-alpha's
@@ -37,9 +62,8 @@ class VelocityMLP(nn.Module):
         depth: int,
         timed_feedback: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(context_dim, hidden, 2 * hidden, timed_feedback)
         size = math.prod(shape)
-        self.modulation = Modulation(context_dim, hidden, 2 * hidden, timed_feedback)
         self.null = nn.Parameter(torch.zeros(feedback_dim))
         self.embed = nn.Linear(size + feedback_dim, hidden)
         with torch.no_grad():  # a feedback that has nothing to say yet must not drown the flow sample
@@ -50,16 +74,6 @@ class VelocityMLP(nn.Module):
         self.out = nn.Linear(hidden, size)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-
-    def condition(
-        self,
-        t: Float[Tensor, "*n"],
-        context: Float[Tensor, "B D"],
-        feedback_time: Float[Tensor, "*n"] | None = None,
-    ) -> Float[Tensor, "*m C"]:
-        """See `flow.velocity.VelocityModel`."""
-        modulation: Tensor = self.modulation(t, context, feedback_time)
-        return modulation
 
     def forward(
         self,
