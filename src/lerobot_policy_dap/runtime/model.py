@@ -74,7 +74,7 @@ class ServedModel:
         self.watch = Watch.beside(folder, self.policy)
         self.limits = self._limits()
         self.supports_rtc = _supports_rtc(self.policy)
-        self.chunk, self.warm_up_seconds = self._warm_up()
+        self.chunk = self._warm_up()
 
     @property
     def n_action_steps(self) -> int:
@@ -190,8 +190,8 @@ class ServedModel:
             "statistics of its postprocessor); without them actions cannot be bounded: train it with dataset statistics"
         )
 
-    def _warm_up(self) -> tuple[int, float]:
-        """Calls the policy with one, two and `max_batch` rows; returns its chunk's length and the seconds taken."""
+    def _warm_up(self) -> int:
+        """Calls the policy with one, two and `max_batch` rows; returns its chunk's length."""
         T, A = self.contract.n_obs_steps, self.contract.action_dim
         frames = {key: np.repeat(value, T, axis=0) for key, value in self.contract.example().items()}
         request = Request(frames, "", None, False, 0, None, None)
@@ -212,7 +212,7 @@ class ServedModel:
                 )
             sizes.add(shape[1])
         log.info("warmed up in %.1f s", time.monotonic() - started)
-        return sizes.pop(), time.monotonic() - started
+        return sizes.pop()
 
 
 def _with_left_over(actions: NDArray[np.float32], request: Request) -> NDArray[np.float32]:
