@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measuring import machine, train_flags
@@ -48,10 +49,10 @@ def main(
 ) -> None:
     """Measure every task that is not in ground.json yet."""
     numbers = [int(n) for n in demos.split(",")]
+    data.mkdir(parents=True, exist_ok=True)
     for name in only.split(",") if only else tasks():
         task = resolve_task(name).removesuffix("-v3")
-        table = read_json(RESULTS) if RESULTS.exists() else {"rows": []}
-        if any(row["task"] == task for row in table["rows"]):
+        if any(row["task"] == task for row in _table()["rows"]):
             continue
         print(task, flush=True)
         try:
@@ -59,10 +60,17 @@ def main(
         except UserError as error:  # one task's failure is a row too
             row = {"task": task, "error": str(error).strip().splitlines()[-1]}
         print(json.dumps(row), flush=True)
-        table |= {"steps": steps, "episodes": episodes, "max_steps": 300, "image": 84, "hardware": machine()}
-        table["versions"] = versions()
-        table["rows"] = sorted([*table["rows"], row], key=lambda r: r["task"])
-        write_json(RESULTS, table)
+        # The versions decide what an episode does; the machine does not, so several may fill one table.
+        made = {"steps": steps, "episodes": episodes, "max_steps": 300, "image": 84, "versions": versions()}
+        with FileLock(data / "ground.lock"):  # another process may measure other tasks
+            table = _table()
+            rows = sorted([*table["rows"], row | {"hardware": machine()}], key=lambda r: r["task"])
+            write_json(RESULTS, table | made | {"rows": rows})
+
+
+def _table() -> dict[str, Any]:
+    """What has been measured so far."""
+    return read_json(RESULTS) if RESULTS.exists() else {"rows": []}
 
 
 def _measure(task: str, numbers: list[int], data: Path, steps: int, episodes: int, workers: int) -> dict[str, Any]:
