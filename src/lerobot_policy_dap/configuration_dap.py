@@ -10,6 +10,8 @@ from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 
 from .errors import UserError
 from .flow import Coupling
+from .nets.backbone import RESNETS
+from .nets.encoder import KINDS as ENCODERS
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {
@@ -84,7 +86,12 @@ class DAPConfig(PreTrainedConfig):
     image_size: int = None  # type: ignore[assignment]
     """Side in pixels to which images are resized inside the policy."""
     encoder: str = None  # type: ignore[assignment]
-    """`plain` (three convolutions) or `residual` (eight residual blocks), one a camera."""
+    """`plain` (three convolutions), `residual` (eight residual blocks), or torchvision's `resnet18`, `resnet34`,
+    `resnet50`; one a camera."""
+    pretrained_backbone_weights: str | None = None
+    """Where training starts a `resnet*` encoder from: a safetensors file, or a Hub repository that holds a
+    `model.safetensors`, with the names that torchvision and timm share (`timm/resnet18.tv_in1k`). Null: from scratch.
+    Checkpoints hold their own weights and need neither."""
     encoder_width: int = None  # type: ignore[assignment]
     """Channels of the encoder's first layer."""
     latent_dim: int = None  # type: ignore[assignment]
@@ -146,7 +153,7 @@ class DAPConfig(PreTrainedConfig):
         for name, size in PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 setattr(self, name, size)
-        for name, kinds in (("encoder", ("plain", "residual")), ("velocity", ("mlp", "transformer"))):
+        for name, kinds in (("encoder", ENCODERS), ("velocity", ("mlp", "transformer"))):
             if getattr(self, name) not in kinds:
                 raise UserError(f"policy.{name} is {getattr(self, name)!r}; choose one of: {', '.join(kinds)}")
         if self.velocity == "transformer":
@@ -156,6 +163,11 @@ class DAPConfig(PreTrainedConfig):
         if self.encoder == "residual" and self.encoder_width % 8:
             raise UserError(
                 f"policy.encoder_width is {self.encoder_width}; a residual encoder's is a multiple of 8"
+            )
+        if self.pretrained_backbone_weights and self.encoder not in RESNETS:
+            raise UserError(
+                f"policy.pretrained_backbone_weights needs policy.encoder to be one of {', '.join(RESNETS)}; "
+                f"it is {self.encoder}"
             )
         self.outcome_offsets = tuple(self.outcome_offsets) or (self.horizon,)
         if list(self.outcome_offsets) != sorted(set(self.outcome_offsets)) or self.outcome_offsets[0] < 0:

@@ -30,7 +30,7 @@ from .nets.statistics import Standardize
 from .observing import Observing, imitated
 from .realtime import Guide, continued, executable, guidance
 from .training_figures import TrainingFigures
-from .weights import load_all, recording_of
+from .weights import load_all, load_backbones, recording_of
 
 
 class DAPPolicy(PreTrainedPolicy):
@@ -59,7 +59,11 @@ class DAPPolicy(PreTrainedPolicy):
             config.encoder_width,
             config.latent_dim,
             config.encoder,
+            pretrained=config.pretrained_backbone_weights is not None,
         )
+        # A training that begins, and no checkpoint that is loaded: that holds weights of its own.
+        if config.pretrained_backbone_weights and dataset_meta is not None and not config.pretrained_path:
+            load_backbones(self.encoder, config.pretrained_backbone_weights)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         context_dim = config.n_obs_steps * (self.encoder.dim + self.state_dim)
         tokens, width = self.encoder.outcome_shape(config.outcome_grid)
@@ -77,7 +81,7 @@ class DAPPolicy(PreTrainedPolicy):
         if not config.arm.learns_dynamics:
             self.dynamics.requires_grad_(False)
         # What FSDP shards as one unit; accelerate looks the names up among the modules.
-        units = {"MLPBlock", "TransformerBlock", "ResidualBlock"}
+        units = {"MLPBlock", "TransformerBlock", "ResidualBlock", "BasicBlock", "Bottleneck"}
         self._no_split_modules = sorted(units & {type(module).__name__ for module in self.modules()})
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.updates: Tensor
@@ -219,11 +223,10 @@ class DAPPolicy(PreTrainedPolicy):
         """
         if not self.config.arm.learns_dynamics:
             raise UserError("coupling none has no dynamics model, and so expects nothing of a chunk")
-        self.eval()
         if outcome_noise is None:
             outcome_noise = self._noise(len(action), *self.outcome_shape)
         arm, steps = self.config.arm, self.config.num_inference_steps
-        context = self.context(self._observing.recall(batch))
+        context = self.context_now(batch)
         return self._by_offset(outcome_of(self.dynamics, arm, context, action, outcome_noise, steps))
 
     @torch.no_grad()
@@ -302,6 +305,12 @@ class DAPPolicy(PreTrainedPolicy):
         if self.state_dim:
             parts.append(self._observing.history(batch[OBS_STATE]).flatten(1))
         return torch.cat(parts, dim=-1)
+
+    @torch.no_grad()
+    def context_now(self, batch: dict[str, Tensor]) -> Float[Tensor, "B D"]:
+        """As `context`, of one observation and the history of it that `select_action` has built up."""
+        self.eval()
+        return self.context(self._observing.recall(batch))
 
     @torch.no_grad()
     def _outcome(

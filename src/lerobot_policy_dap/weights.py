@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import UserError
 from .files import RECORDING_FILE, read_json
+from .nets import ImageEncoder
 
 
 def load_all(model: nn.Module, path: Path) -> None:
@@ -22,10 +25,7 @@ def load_all(model: nn.Module, path: Path) -> None:
     """
     if not path.exists():
         raise UserError(f"{path} is missing; the folder is no whole checkpoint")
-    try:
-        weights = load_file(path)
-    except Exception as error:
-        raise UserError(f"{path} is not a readable safetensors file ({error})") from error
+    weights = _read(path)
     own = model.state_dict()
     wrong = {
         "lacks": sorted(own.keys() - weights.keys()),
@@ -36,6 +36,35 @@ def load_all(model: nn.Module, path: Path) -> None:
         if keys:
             raise UserError(f"{path} {what} {len(keys)} weights of this policy ({', '.join(keys[:3])}, …)")
     model.load_state_dict(weights)
+
+
+def load_backbones(encoder: ImageEncoder, source: str) -> None:
+    """Starts the encoder's residual networks from a safetensors file, or that of a Hub repository.
+
+    Raises:
+        UserError: there is no such file or repository, it cannot be reached, or it is of another network.
+    """
+    path = Path(source)
+    if not path.is_file():
+        try:
+            path = Path(hf_hub_download(source, SAFETENSORS_SINGLE_FILE))
+        except Exception as error:  # a bad name, no network, no such file: each has a type of its own
+            raise UserError(
+                f"policy.pretrained_backbone_weights is {source!r}: no such file, and no {SAFETENSORS_SINGLE_FILE} "
+                f"of a Hub repository of that name could be had ({type(error).__name__})"
+            ) from error
+    try:
+        encoder.load_backbones(_read(path))
+    except ValueError as error:
+        raise UserError(f"policy.pretrained_backbone_weights, {path}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except Exception as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error})") from error
+    return weights
 
 
 def recording_of(dataset_meta: Any) -> dict[str, Any] | None:

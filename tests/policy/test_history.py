@@ -10,6 +10,7 @@ from test_policy import CAMERA, batch, config, now, policy
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.flow import Coupling
 from lerobot_policy_dap.modeling_dap import DAPPolicy
+from lerobot_policy_dap.monitor.signals import Signal, read_signals
 from lerobot_policy_dap.nets.augment import random_shift
 
 
@@ -135,3 +136,14 @@ def test_the_task_is_overlooked_and_said_once(caplog):
     assert torch.equal(plain, told)
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "task text is ignored" in caplog.text
+
+
+def test_what_a_monitor_reads_is_of_the_whole_history():
+    made = policy(n_obs_steps=3, n_action_steps=2).eval()
+    frames = episode(made, 3)
+    for frame in frames:
+        made.select_action(frame)
+    history = made.context(stacked(frames))
+    assert torch.equal(made.context_now(frames[-1]), history)
+    read = read_signals(made, frames[-1], None, frozenset({Signal.CONTEXT}))
+    assert torch.equal(torch.from_numpy(read.context), history)

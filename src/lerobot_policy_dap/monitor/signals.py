@@ -58,7 +58,7 @@ def has_dynamics(policy: Any) -> bool:
 
 def has_context(policy: Any) -> bool:
     """Whether the policy tells its encoding of an observation, as every DAP policy does."""
-    return hasattr(policy, "observed_outcome") and hasattr(policy, "context")
+    return hasattr(policy, "observed_outcome") and hasattr(policy, "context_now")
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def read_signals(policy: Any, batch: dict[str, Any], chunk: Tensor | None, needs
     """
     context = observed = expected = spread = None
     if Signal.CONTEXT in needs:
-        context = _numpy(policy.context(batch))
+        context = _numpy(policy.context_now(batch))
     if Signal.OUTCOME in needs and chunk is not None:
         observed = _numpy(policy.observed_outcome(batch))
         # From the middle of the noise: one evaluation, the same every time.
@@ -92,7 +92,7 @@ def _chunks(policy: Any, batch: dict[str, Any]) -> Tensor:
         torch.manual_seed(0)
         if not has_context(policy):
             return torch.stack([policy.predict_action_chunk(_history(policy, batch)) for _ in range(SAMPLES)])
-        context = policy.context(batch)  # the images are encoded once
+        context = policy.context_now(batch)  # the images are encoded once
         context = context.repeat(SAMPLES, 1)
         actions = torch.randn(len(context), *policy.chunk_shape, device=context.device)
         outcomes = torch.randn(len(context), *policy.outcome_shape, device=context.device)

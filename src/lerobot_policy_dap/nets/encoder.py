@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .backbone import RESNETS, ResNetTower
+
 
 class ImageEncoder(nn.Module):
     """One small convolutional network a camera; their flattened features joined into one vector.
@@ -18,22 +20,34 @@ class ImageEncoder(nn.Module):
 
     `plain` has the kernels and strides of the DQN encoder (Mnih et al. 2015): three convolutions, for a CPU.
     `residual` has four stages of two residual blocks (He et al. 2016) with group normalisation, which, unlike
-    batch normalisation, is the same in training and for a batch of one.
+    batch normalisation, is the same in training and for a batch of one. `resnet18` and its kind are torchvision's
+    (`backbone.ResNetTower`).
 
     Args:
         cameras: names of the image features, in the order in which they are joined.
         size: side in pixels to which every image is resized (area average), whatever its own size.
         width: channels of the first layer; the later ones have twice as many.
         dim: size D of the vector.
-        kind: `plain` or `residual`.
+        kind: one of `KINDS`.
+        pretrained: whether `load_backbones` follows; `resnet18` and its kind alone.
     """
 
-    def __init__(self, cameras: Sequence[str], size: int, width: int, dim: int, kind: str = "plain") -> None:
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        size: int,
+        width: int,
+        dim: int,
+        kind: str = "plain",
+        pretrained: bool = False,
+    ) -> None:
         super().__init__()
         self.cameras = tuple(cameras)
         self.size = size
         self.dim = dim if cameras else 0
-        self.towers = nn.ModuleList(_TOWERS[kind](width) for _ in cameras)
+        self.towers = nn.ModuleList(
+            _TOWERS[kind](width) if kind in _TOWERS else ResNetTower(kind, 2 * width, pretrained) for _ in cameras
+        )
         self.channels = 0
         if cameras:
             with torch.no_grad():
@@ -44,8 +58,18 @@ class ImageEncoder(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 # torch's own initialisation shrinks the signal at every ReLU, and what z says of the image.
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                assert layer.bias is not None
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def load_backbones(self, weights: Mapping[str, Tensor]) -> None:
+        """Starts the residual network of each camera from published weights.
+
+        Raises:
+            ValueError: they are of another network.
+        """
+        for tower in self.towers:
+            assert isinstance(tower, ResNetTower)  # the configuration refuses weights of other kinds
+            tower.load(weights)
 
     def forward(self, images: Mapping[str, Float[Tensor, "B 3 height width"]]) -> Float[Tensor, "B D"]:
         """The encoding of one frame of each camera, given in [0, 1]. Without cameras, D is 0.
@@ -141,3 +165,4 @@ class ResidualBlock(nn.Module):
 
 
 _TOWERS: dict[str, Callable[[int], nn.Sequential]] = {"plain": _plain, "residual": _residual}
+KINDS = (*_TOWERS, *RESNETS)
