@@ -126,6 +126,9 @@ class DAPConfig(PreTrainedConfig):
     """`dap train` adds so many of these rows to each row that is imitated, where the dataset has some."""
     image_shift: int = 4
     """Training images are moved by up to this many pixels in both directions, at `image_size`."""
+    image_light: float = 0.0
+    """Training images, and never the outcomes, are seen in another light: brightness and contrast change by up to
+    exp(±image_light), colours by half as much. 0: as they are."""
     ema_decay: float = 0.99
     """Decay of the averaged encoder that makes the outcome targets."""
 
@@ -191,6 +194,9 @@ class DAPConfig(PreTrainedConfig):
         self.dynamics_only_tasks = tuple(self.dynamics_only_tasks)
         if self.dynamics_only_ratio < 0:
             raise UserError(f"policy.dynamics_only_ratio is {self.dynamics_only_ratio}; it cannot be negative")
+        for name in ("image_shift", "image_light"):
+            if getattr(self, name) < 0:
+                raise UserError(f"policy.{name} is {getattr(self, name)}; it cannot be negative")
         if not 0 <= self.feedback_dropout <= 1:
             raise UserError(f"policy.feedback_dropout is {self.feedback_dropout}; it is a probability, 0 to 1")
 

@@ -25,7 +25,7 @@ from .files import RECORDING_FILE, read_json, write_json
 from .flow import Sample, flow_losses, outcome_of, sample
 from .monitor.monitor import Monitor, Verdict
 from .nets import ImageEncoder, velocity_network
-from .nets.augment import random_shift
+from .nets.augment import random_light, random_shift
 from .nets.statistics import Standardize
 from .observing import Observing, imitated
 from .realtime import Guide, continued, executable, guidance
@@ -298,13 +298,19 @@ class DAPPolicy(PreTrainedPolicy):
         parts = []
         if self.encoder.cameras:
             images = {camera: self._observing.history(batch[camera]) for camera in self.encoder.cameras}
-            if augment and self.config.image_shift:
-                size, reach = self.config.image_size, self.config.image_shift
-                images = {camera: random_shift(frames, size, reach) for camera, frames in images.items()}
+            if augment:
+                images = {camera: self._augmented(frames) for camera, frames in images.items()}
             parts.append(self.encoder.history(images))
         if self.state_dim:
             parts.append(self._observing.history(batch[OBS_STATE]).flatten(1))
         return torch.cat(parts, dim=-1)
+
+    def _augmented(self, frames: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B T C size size"]:
+        if self.config.image_shift:
+            frames = random_shift(frames, self.config.image_size, self.config.image_shift)
+        if self.config.image_light:
+            frames = random_light(frames, self.config.image_light)
+        return frames
 
     @torch.no_grad()
     def context_now(self, batch: dict[str, Tensor]) -> Float[Tensor, "B D"]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
-from lerobot_policy_dap.nets.augment import random_shift
+from lerobot_policy_dap.nets.augment import random_light, random_shift
 from lerobot_policy_dap.nets.statistics import Standardize, effective_rank
 from lerobot_policy_dap.nets.velocity import TimeEmbedding
 
@@ -68,6 +68,26 @@ def test_a_shift_moves_whole_images_by_whole_pixels_and_repeats_their_edge(pixel
     equal = torch.stack([(window == out).flatten(1).all(dim=1) for window in windows])  # [25, 40]
     assert equal.any(dim=0).all()
     assert equal.any(dim=1).sum() > 15  # 40 draws of 25 windows
+
+
+def test_another_light_is_one_light_a_row_within_the_strength_and_changes_nothing_at_zero():
+    torch.manual_seed(0)
+    images = 0.4 + 0.2 * torch.rand(200, 2, 3, 5, 6)  # nothing is cut off
+    assert torch.equal(random_light(images, 0.0), images)
+    strength = 0.2
+    out = random_light(images, strength)
+    # A row's colour is an affine function of itself, the same for all its frames and pixels.
+    x, y = (v.transpose(1, 2).reshape(600, -1) for v in (images, out))
+    slope = ((x - x.mean(1, keepdim=True)) * y).sum(1) / (x - x.mean(1, keepdim=True)).square().sum(1)
+    offset = y.mean(1) - slope * x.mean(1)
+    torch.testing.assert_close(slope[:, None] * x + offset[:, None], y, atol=1e-5, rtol=0)
+    slopes = slope.reshape(200, 3).log()
+    assert slopes.abs().max() <= 2.5 * strength
+    assert slopes.abs().max() > 1.5 * strength  # all of it is used
+    assert slopes.std(dim=1).max() > 0.1 * strength  # colours differ
+    brightness = (out.mean(dim=(1, 3, 4)) / images.mean(dim=(1, 3, 4))).log()
+    assert brightness.abs().max() > strength / 2
+    assert random_light(images, 3.0).max() <= 1
 
 
 def test_times_are_told_apart():

@@ -346,3 +346,14 @@ def test_other_dynamics_only_tasks_can_be_named():
     assert imitated(batch(made) | {"task": ["play", "wander"]}, only, 2).tolist() == [True, True, False, False]
     assert imitated(batch(made) | {"task": ["play", "lift"]}, only, 2) is None
     assert imitated(batch(made), only, 2) is None
+
+
+def test_another_light_changes_what_is_seen_in_training_and_never_the_outcome():
+    made = policy(coupling="two_way", image_shift=0, image_light=0.5).train()
+    given = batch(made)
+    torch.manual_seed(0)
+    one, other = (made.context(given, augment=True) for _ in range(2))
+    assert not torch.allclose(one, other, atol=1e-2)
+    plain, lit = (made._outcome(given, z)[0] for z in (made.context(given), one))
+    assert torch.equal(plain, lit)
+    assert torch.equal(made.eval().context(given), made.context(given))

@@ -29,3 +29,21 @@ def random_shift(
     moved = image.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, pixels.flatten())
     shifted: Tensor = moved.reshape(len(image), size, size, -1).permute(0, 3, 1, 2).unflatten(1, (T, -1))
     return shifted
+
+
+def random_light(
+    images: Float[Tensor, "B T C height width"], strength: float
+) -> Float[Tensor, "B T C height width"]:
+    """Each row's images in [0, 1], seen in another light: brighter or darker, flatter or harsher, of another colour.
+
+    Brightness and contrast are multiplied by up to exp(±strength), evenly on the logarithm, and each colour by up to
+    the square root of that; contrast is taken about the row's mean. What leaves [0, 1] is cut off, as by a camera.
+    """
+    B, _, C = images.shape[:3]
+    # Drawn on the CPU, from the generator that training seeds.
+    drawn = (strength * (2 * torch.rand(2 + C, B, 1, 1, 1, 1) - 1)).exp().to(images.device, non_blocking=True)
+    contrast = drawn[1]
+    gain = drawn[0] * torch.cat(list(drawn[2:].sqrt()), dim=2)
+    middle = (gain * images.mean(dim=(1, 3, 4), keepdim=True)).mean(dim=2, keepdim=True)
+    # One product and one sum a pixel, whatever is drawn.
+    return (images * (gain * contrast) + middle * (1 - contrast)).clamp(0, 1)
