@@ -31,18 +31,18 @@ class Costs:
                 continue
         self._shipped: dict[str, Any] = read_json(SHIPPED)
 
-    def trained(self, coupling: str, steps: int, seconds: float) -> None:
+    def trained(self, kind: str, steps: int, seconds: float) -> None:
         """A training, in one process of a thread; one that was resumed counts less than it took."""
-        self._add({"coupling": coupling, "seconds_a_step": seconds / steps})
+        self._add({"kind": kind, "seconds_a_step": seconds / steps})
 
     def evaluated(self, episodes: int, seconds: float, workers: int) -> None:
         """An evaluation of so many episodes by so many processes."""
         self._add({"episodes_a_second": episodes / seconds / workers})
 
-    def training(self, coupling: str, steps: int) -> float:
-        """Seconds of a training."""
-        own = [row["seconds_a_step"] for row in self.rows if row.get("coupling") == coupling]
-        return steps * (statistics.median(own) if own else self._shipped["seconds_a_step"][coupling])
+    def training(self, kind: str, steps: int) -> float:
+        """Seconds of a training of one coupling, or of another policy's type."""
+        own = [row["seconds_a_step"] for row in self.rows if row.get("kind") == kind]
+        return steps * (statistics.median(own) if own else self._shipped["seconds_a_step"][kind])
 
     def episodes_per_second(self) -> float:
         """Of one process."""

@@ -10,7 +10,7 @@ from measuring import machine
 from round_spec import Round
 
 from lerobot_policy_dap.bench import words
-from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, Episode, read_episodes, write_episodes
+from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, EXPERT, Episode, read_episodes, write_episodes
 from lerobot_policy_dap.bench.hierarchy import hierarchical_mean
 from lerobot_policy_dap.bench.means import ALL, means_of
 from lerobot_policy_dap.bench.pairing import Pairing
@@ -37,7 +37,7 @@ def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) 
 
 def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
     """Writes the bench's report of the episodes, without pictures."""
-    write_report(folder / REPORT, summarise(episodes, _meta(asked, [arm.name for arm in asked.arms], command)))
+    write_report(folder / REPORT, summarise(episodes, _meta(asked, _policies(asked), command)))
 
 
 def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
@@ -47,7 +47,7 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
     A comparison is paired over training seeds and episodes, and its p values are adjusted by Holm over clean and the
     factors.
     """
-    pairing = Pairing(episodes, _meta(asked, [arm.name for arm in asked.arms], command))
+    pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
     means = means_of(pairing)
     scope = ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
     seeds = {arm: len(pairing.training_seeds(arm)) for arm in pairing.policies}
@@ -90,7 +90,8 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
 
 def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[str]:
     both = [e for e in episodes if e.policy in (other, asked.main)]
-    pairing = Pairing(both, _meta(asked, [other, asked.main], command))
+    policies = [policy for policy in _policies(asked) if policy["name"] in (other, asked.main)]
+    pairing = Pairing(both, _meta(asked, policies, command))
     scope = ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
     found = [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == scope]
     return _markdown(
@@ -166,23 +167,22 @@ def _played(asked: Round) -> str:
     return f"{asked.play.episodes} episodes ({', '.join(asked.play.kinds)}){seen}"
 
 
-def _meta(asked: Round, arms: Sequence[str], command: str) -> dict[str, Any]:
-    options = {arm.name: arm for arm in asked.arms}
+def _policies(asked: Round) -> list[dict[str, Any]]:
+    """What is said of the arms of a round, and of its expert."""
+    told: list[dict[str, Any]] = []
+    for arm in asked.arms:
+        made = {"name": arm.name, "type": arm.type} | ({"coupling": arm.kind} if arm.type == "dap" else {})
+        told += [made | {"train_seed": seed} for seed in asked.training_seeds]
+    return told + ([{"name": EXPERT, "type": "scripted expert"}] if asked.expert else [])
+
+
+def _meta(asked: Round, policies: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
     return {
         "title": f"Round {asked.name}",
         "command": command,
         "hardware": machine(),
         "max_steps": asked.max_steps,
-        "policies": [
-            {
-                "name": name,
-                "type": "dap",
-                "coupling": options[name].policy.get("coupling", name),
-                "train_seed": seed,
-            }
-            for name in arms
-            for seed in asked.training_seeds
-        ],
+        "policies": list(policies),
         "shifts": [
             {
                 "name": shift.name,

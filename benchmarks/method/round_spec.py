@@ -21,9 +21,12 @@ class Arm:
     """One way of training, or of running what another arm has trained.
 
     Args:
-        policy: `--policy.*` options over those of the round; `coupling` is the arm's name if it is not given.
+        policy: `--policy.*` options. Those of dap come over those of the round, and `coupling` is the arm's name if it
+            is not given; another `type` of LeRobot's has all its options here.
         weights: the arm whose checkpoints it runs under its own `policy` options, instead of training.
-        demos, play: how many of the round's demonstrations and play episodes it learns from; all if None.
+        demos, play: how many of the round's demonstrations and play episodes it learns from; all if None, but that
+            no other policy than dap is shown play, which it would imitate.
+        steps, batch_size: the round's if None.
     """
 
     name: str
@@ -31,6 +34,18 @@ class Arm:
     weights: str | None = None
     demos: int | None = None
     play: int | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+
+    @property
+    def type(self) -> str:
+        """LeRobot's name of the policy."""
+        return str(self.policy.get("type", "dap"))
+
+    @property
+    def kind(self) -> str:
+        """The coupling of a dap, the type of another policy."""
+        return str(self.policy.get("coupling", self.name)) if self.type == "dap" else self.type
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,8 @@ class Round:
 
     Args:
         main: the arm that the others are compared with.
-        policy: `--policy.*` options of all arms.
+        policy: `--policy.*` options of all arms that are a dap.
+        expert: whether the scripted expert is evaluated too, once a task.
     """
 
     name: str
@@ -59,6 +75,7 @@ class Round:
     max_steps: int = 300
     cameras: tuple[str, ...] = ("corner2",)
     image_size: int = 84
+    expert: bool = False
 
     @property
     def trained(self) -> list[Arm]:
@@ -70,14 +87,20 @@ class Round:
         settings = RenderSettings(self.image_size, self.image_size)
         return CollectRequest(task, self.demos, self.cameras, settings, play=self.play)
 
+    def steps_of(self, arm: Arm) -> int:
+        """Training steps of an arm."""
+        return self.steps if arm.steps is None else arm.steps
+
     def train_flags(self, arm: Arm) -> dict[str, object]:
-        """Flags of `dap train` that the declaration decides, but for the seed."""
+        """Flags of `dap train` that the declaration decides, but for steps and seed."""
         demos = self.demos if arm.demos is None else arm.demos
-        played = 0 if self.play is None else self.play.episodes if arm.play is None else arm.play
+        played = arm.play or 0
+        if arm.play is None and arm.type == "dap" and self.play is not None:
+            played = self.play.episodes
         chosen = [*range(demos), *range(self.demos, self.demos + played)]
-        policy = {"coupling": arm.name, **(self.policy or {}), **arm.policy}
+        policy = arm.policy if arm.type != "dap" else {"coupling": arm.name, **(self.policy or {}), **arm.policy}
         return {
-            "batch_size": self.batch_size,
+            "batch_size": self.batch_size if arm.batch_size is None else arm.batch_size,
             "dataset.episodes": json.dumps(chosen).replace(" ", ""),
             **{f"policy.{name}": _flag(value) for name, value in policy.items()},
         }
@@ -106,7 +129,7 @@ def read_round(path: Path) -> Round:
 
 
 def _arm(path: Path, name: str, entries: dict[str, Any]) -> Arm:
-    own = {key: entries.pop(key) for key in ("weights", "demos", "play") if key in entries}
+    own = {field.name: entries.pop(field.name) for field in fields(Arm)[2:] if field.name in entries}
     return Arm(name, entries, **own)
 
 
@@ -122,7 +145,7 @@ def _check(path: Path, asked: Round) -> None:
     for arm in asked.arms:
         if arm.weights is not None and arm.weights not in trained:
             raise UserError(f"{path}: arm {arm.name} runs the weights of {arm.weights}, which is not trained")
-        if "coupling" not in arm.policy and arm.name not in list(Coupling):
+        if arm.type == "dap" and arm.kind not in list(Coupling):
             raise UserError(f"{path}: arm {arm.name} has no coupling; choose one of: {', '.join(Coupling)}")
         most = 0 if asked.play is None else asked.play.episodes
         for what, wanted, there in (("demos", arm.demos, asked.demos), ("play", arm.play, most)):

@@ -26,7 +26,7 @@ from round_costs import Costs
 from round_results import keep, keep_report, kept_episodes
 from round_spec import Arm, Round, read_round
 
-from lerobot_policy_dap.bench.episodes import Episode
+from lerobot_policy_dap.bench.episodes import EXPERT, Episode
 from lerobot_policy_dap.bench.plan import FIRST_SEED, Plan, Policy, make_plan
 from lerobot_policy_dap.bench.run import give_up, run
 from lerobot_policy_dap.bench.store import open_results
@@ -84,7 +84,7 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
         trainings = [(arm, task, seed) for arm in asked.trained for task in tasks]
         left = [training for training in trainings if not _is_trained(asked, work, training)]
         for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
-            costs.trained(arm.policy.get("coupling", arm.name), asked.steps, seconds)
+            costs.trained(arm.kind, asked.steps_of(arm), seconds)
             print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
         for task in tasks:
             _evaluate(asked, work, task, seed, workers, device, command, costs)
@@ -102,13 +102,12 @@ def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:
         by_run.setdefault((episode.task, episode.training_seed), []).append(episode)
     whole: Kept = {}
     for task in asked.tasks:
-        cells = _grid(asked, [Policy(arm.name, Path(arm.name)) for arm in asked.arms], task, "cpu").cells()
-        wanted = {
-            (cell.policy, cell.shift, cell.severity, FIRST_SEED + i)
-            for cell in cells
-            for i in range(cell.episodes)
-        }
         for seed in asked.training_seeds:
+            wanted = {
+                (cell.policy, cell.shift, cell.severity, FIRST_SEED + i)
+                for cell in _grid(asked, _named(asked, seed), task, "cpu").cells()
+                for i in range(cell.episodes)
+            }
             there = by_run.get((resolve_task(task), seed), [])
             if wanted <= {(e.policy, e.shift, e.severity, e.seed) for e in there}:
                 whole[task, seed] = there
@@ -136,7 +135,7 @@ def _train(asked: Round, work: Path, device: str, training: Training) -> float:
         "seed": seed, "save_freq": SAVE_EVERY, "log_freq": 50, "policy.device": device,
     }  # fmt: skip
     dataset = _dataset(work, task)
-    train(train_flags(dataset, out, asked.steps, **flags), frames_dir=work / "frames", quiet=True)
+    train(train_flags(dataset, out, asked.steps_of(arm), **flags), frames_dir=work / "frames", quiet=True)
     last = last_checkpoint(out)
     for checkpoint in (out / "checkpoints").glob("[0-9]*"):
         if checkpoint != last:
@@ -146,7 +145,7 @@ def _train(asked: Round, work: Path, device: str, training: Training) -> float:
 
 def _is_trained(asked: Round, work: Path, training: Training) -> bool:
     last = last_checkpoint(_trained(work, *training))
-    if last is None or int(last.name) < asked.steps:
+    if last is None or int(last.name) < asked.steps_of(training[0]):
         return False
     point_last(last)  # the run may have been killed just before it did
     return True
@@ -160,6 +159,7 @@ def _evaluate(
     before = _episodes(out)
     started = time.monotonic()
     policies = [Policy(arm.name, _checkpoint(asked, work, arm, task, seed), seed) for arm in asked.arms]
+    policies += _control(asked, seed)
     grid = _grid(asked, policies, task, device)
     give_up(run(grid, out, workers, lambda done, total: None, command=command))
     fresh = _episodes(out) - before
@@ -211,14 +211,13 @@ def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
         (arm, task, seed) for seed in asked.training_seeds for arm in asked.trained for task in asked.tasks
     ]
     left = [one for one in trainings if (one[1], one[2]) not in kept and not _is_trained(asked, work, one)]
-    lines = [f"{len(left)} of {len(trainings)} trainings of {asked.steps} steps to do"]
+    lines = [f"{len(left)} of {len(trainings)} trainings to do"]
     seconds = 0.0
     for arm in asked.trained:
-        coupling = arm.policy.get("coupling", arm.name)
-        each_one = costs.training(coupling, asked.steps)
+        each_one = costs.training(arm.kind, asked.steps_of(arm))
         number = sum(training[0] is arm for training in left)
         seconds += number * each_one
-        lines.append(f"  {arm.name}: {number} x {each_one / 60:.1f} min")
+        lines.append(f"  {arm.name}: {number} x {asked.steps_of(arm)} steps, {each_one / 60:.1f} min")
     planned = _planned(asked)
     episodes = planned - len(_all(kept, asked, work))
     rate = costs.episodes_per_second()
@@ -230,9 +229,20 @@ def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
 
 def _planned(asked: Round) -> int:
     """Episodes of the whole round; nothing need be trained to count them."""
-    names = [Policy(arm.name, Path(arm.name)) for arm in asked.arms]
-    grids = [_grid(asked, names, task, "cpu") for task in asked.tasks]
-    return len(asked.training_seeds) * sum(cell.episodes for grid in grids for cell in grid.cells())
+    grids = [
+        _grid(asked, _named(asked, seed), task, "cpu") for task in asked.tasks for seed in asked.training_seeds
+    ]
+    return sum(cell.episodes for grid in grids for cell in grid.cells())
+
+
+def _named(asked: Round, seed: int) -> list[Policy]:
+    """The policies of one training seed by their names alone."""
+    return [*(Policy(arm.name, Path(arm.name), seed) for arm in asked.arms), *_control(asked, seed)]
+
+
+def _control(asked: Round, seed: int) -> list[Policy]:
+    """The scripted expert, beside the first training seed."""
+    return [Policy(EXPERT, None, seed)] if asked.expert and seed == asked.training_seeds[0] else []
 
 
 def _dataset(work: Path, task: str) -> Path:

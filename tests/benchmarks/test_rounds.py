@@ -57,7 +57,8 @@ def test_the_example_can_be_read_and_its_cost_is_said_before_anything_runs(tmp_p
     asked = read_round(Path(rounds.__file__).parent / "rounds" / "example.toml")
     said = rounds._to_do(asked, tmp_path, 2, {})
     trainings = 5 * 1 * 3
-    assert f"{trainings} of {trainings} trainings of 1500 steps" in said
+    assert f"{trainings} of {trainings} trainings to do" in said
+    assert "none: 3 x 1500 steps" in said
     assert f"{6 * 3 * (50 + 50 + 4 * 2 * 50)} of" in said
     assert not any(tmp_path.iterdir())
 
@@ -73,6 +74,63 @@ def test_an_arm_learns_from_the_episodes_that_it_asks_for(tmp_path):
     assert asked.train_flags(none)["policy.coupling"] == "none"
     assert asked.train_flags(none)["policy.latent_dim"] == "8"
     assert [arm.name for arm in asked.trained] == ["none", "two_way"]
+
+
+PEER = f"""{HEAD}
+expert = true
+main = "act"
+[policy]
+n_action_steps = 8
+[play]
+kinds = ["random"]
+episodes = 2
+[arms.none]
+[arms.act]
+type = "act"
+steps = 2
+batch_size = 3
+pretrained_backbone_weights = "null"
+chunk_size = 8
+n_action_steps = 4
+dim_model = 16
+n_heads = 2
+dim_feedforward = 16
+n_encoder_layers = 1
+n_vae_encoder_layers = 1
+"""
+
+
+def test_another_policy_of_lerobot_has_options_and_steps_of_its_own_and_imitates_no_play(tmp_path):
+    asked = read_round(declared(tmp_path, PEER))
+    none, act = asked.arms
+    assert (asked.steps_of(none), asked.steps_of(act)) == (3, 2)
+    flags = asked.train_flags(act)
+    assert flags["policy.type"] == "act"
+    assert flags["policy.n_action_steps"] == "4"
+    assert flags["batch_size"] == 3
+    assert "policy.coupling" not in flags
+    assert flags["dataset.episodes"] == "[0,1]"
+    assert asked.train_flags(none)["dataset.episodes"] == "[0,1,2,3]"
+    # Two training seeds of two arms, clean, blind and shifted; and the expert once, which is not blinded.
+    assert rounds._planned(asked) == 2 * 2 * (2 + 2 + 2) + (2 + 2)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("rounds")
+def test_other_policies_and_the_expert_stand_in_one_round(tmp_path, capsys):
+    asked = read_round(declared(tmp_path, PEER.replace("[0, 1]", "[0]")))
+    work, results = tmp_path / "work", tmp_path / "results"
+    rounds._run(asked, work, results, 1, "cpu", "the command")
+    episodes = read_episodes(results / "episodes.parquet")
+    assert {e.policy for e in episodes} == {"none", "act", "expert"}
+    assert not any(e.shift == "blind" for e in episodes if e.policy == "expert")
+    text = (results / "table.md").read_text()
+    assert "## act minus none" in text
+    assert "minus expert" not in text
+    assert "scripted expert" in (results / "report.html").read_text()
+    assert list(rounds._complete(asked, episodes)) == [("drawer-open", 0)]
+    without = [e for e in episodes if e.policy != "expert"]
+    assert not rounds._complete(asked, without)
 
 
 @pytest.mark.parametrize(
