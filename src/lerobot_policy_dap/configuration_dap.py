@@ -9,7 +9,7 @@ from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 
 from .errors import UserError
-from .flow import Coupling
+from .flow import Choice, Coupling
 from .nets.backbone import RESNETS
 from .nets.encoder import KINDS as ENCODERS
 
@@ -68,6 +68,13 @@ class DAPConfig(PreTrainedConfig):
     token of its own to a transformer."""
     num_inference_steps: int = 4
     """K: coupled Euler steps from noise to a chunk. On three tasks 2, 4 and 10 succeeded alike (benchmarks/)."""
+    candidates: int = 1
+    """Chunks sampled for an observation, of which one is acted on; one alone in real-time chunking."""
+    choose: str = Choice.FIRST.value
+    """Which of them: `first`, `medoid` (nearest to the others), or `outcome`: the one whose expected outcome is
+    nearest to a demonstrated one. That needs a dynamics, and `outcome_memory` in training."""
+    outcome_memory: int = 0
+    """Demonstrated outcomes that are kept beside the weights: the latest of the training."""
     compile_model: bool = False
     """Whether generating a chunk is one compiled graph: two to three times faster, after a first call that takes
     half a minute or more (seconds once torch has it on disk). Eager where there is no compiler."""
@@ -188,13 +195,20 @@ class DAPConfig(PreTrainedConfig):
             )
         if self.image_size < 36:
             raise UserError(f"policy.image_size is {self.image_size}; the encoder needs at least 36 pixels")
-        for name in ("n_obs_steps", "num_inference_steps", "noise_draws"):
+        if self.choose not in list(Choice):
+            raise UserError(f"policy.choose is {self.choose!r}; choose one of: {', '.join(Choice)}")
+        if self.choose == Choice.OUTCOME and not (self.outcome_memory and self.arm.learns_dynamics):
+            raise UserError(
+                f"policy.choose is outcome, which needs a coupling that learns dynamics (it is {self.coupling}) and "
+                f"policy.outcome_memory above 0 in training (it is {self.outcome_memory})"
+            )
+        for name in ("n_obs_steps", "num_inference_steps", "noise_draws", "candidates"):
             if getattr(self, name) < 1:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it must be at least 1")
         self.dynamics_only_tasks = tuple(self.dynamics_only_tasks)
         if self.dynamics_only_ratio < 0:
             raise UserError(f"policy.dynamics_only_ratio is {self.dynamics_only_ratio}; it cannot be negative")
-        for name in ("image_shift", "image_light"):
+        for name in ("image_shift", "image_light", "outcome_memory"):
             if getattr(self, name) < 0:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it cannot be negative")
         if not 0 <= self.feedback_dropout <= 1:

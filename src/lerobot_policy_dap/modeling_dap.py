@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,10 +23,11 @@ from .configuration_dap import DAPConfig
 from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
 from .files import RECORDING_FILE, read_json, write_json
-from .flow import Sample, flow_losses, outcome_of, sample
+from .flow import Choice, Sample, chosen, flow_losses, outcome_of, sample
 from .monitor.monitor import Monitor, Verdict
 from .nets import ImageEncoder, velocity_network
-from .nets.augment import random_light, random_shift
+from .nets.augment import augmented
+from .nets.memory import OutcomeMemory
 from .nets.statistics import Standardize
 from .observing import Observing, imitated
 from .realtime import Guide, continued, executable, guidance
@@ -71,6 +73,8 @@ class DAPPolicy(PreTrainedPolicy):
         self.outcome_dim = tokens * width
         self.standardize = Standardize(self.outcome_dim)
         self.outcome_shape = (len(config.outcome_offsets) * tokens, width)
+        size = config.outcome_memory
+        self.memory = OutcomeMemory(size, math.prod(self.outcome_shape)) if size else None
         self.policy = velocity_network(
             config.velocity, self.chunk_shape, self.outcome_shape, context_dim, config.hidden_dim, config.depth
         )
@@ -193,11 +197,13 @@ class DAPPolicy(PreTrainedPolicy):
         """As `predict_action_chunk`, with the outcome `[B, O, S]` that the dynamics expects of the chunk.
 
         Args:
+            action_noise: a chunk for this noise alone; without it, one of `candidates`.
             guide: of `flow.sample`; a guided flow is never compiled.
         """
         self.eval()
         observation = self._observing.recall(batch)
-        rows = len(next(iter(observation.values())))
+        count = self.config.candidates if action_noise is None and guide is None else 1
+        rows = count * len(next(iter(observation.values())))
         if action_noise is None:
             action_noise = self._noise(rows, *self.chunk_shape)
         if outcome_noise is None:
@@ -207,7 +213,18 @@ class DAPPolicy(PreTrainedPolicy):
         if self._generate is None:
             device = action_noise.device
             self._generate = compiled(self._flow, device) if self.config.compile_model else self._flow
-        return self._generate(observation, action_noise, outcome_noise)
+        done = self._generate(observation, action_noise, outcome_noise)
+        return done if count == 1 else chosen(done, count, Choice(self.config.choose), self._known_outcomes)
+
+    def _known_outcomes(self) -> Float[Tensor, "M S"]:
+        assert self.memory is not None  # the configuration asks for it
+        kept = self.memory.kept
+        if not len(kept):
+            raise UserError(
+                "this checkpoint remembers no demonstrated outcome: train with policy.outcome_memory above 0"
+            )
+        known: Tensor = self.standardize(kept.reshape(-1, self.outcome_dim))
+        return known.reshape(len(kept), -1)
 
     @torch.no_grad()
     def expected_outcome(
@@ -248,13 +265,17 @@ class DAPPolicy(PreTrainedPolicy):
         outcome_noise: Tensor,
         guide: Guide | None = None,
     ) -> Sample:
-        """One encoder pass and K coupled steps: what is compiled."""
+        """One encoder pass and K coupled steps: what is compiled. Candidates of one observation share the pass."""
         context = self.context(observation)
+        count = len(action_noise) // len(context)
+        context = context.repeat(count, 1)
         steps = self.config.num_inference_steps
         arm = self.config.arm
         done = sample(self.policy, self.dynamics, arm, context, action_noise, outcome_noise, steps, guide)
-        outcome = None if done.outcome is None else self._by_offset(done.outcome)
-        return Sample(done.action, outcome, done.estimates)
+        outcome = done.outcome
+        if count > 1 and self.config.choose == Choice.OUTCOME:  # from the middle of the noise: one evaluation each
+            outcome = outcome_of(self.dynamics, arm, context, done.action, torch.zeros_like(outcome_noise), steps)
+        return Sample(done.action, None if outcome is None else self._by_offset(outcome), done.estimates)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
@@ -299,18 +320,12 @@ class DAPPolicy(PreTrainedPolicy):
         if self.encoder.cameras:
             images = {camera: self._observing.history(batch[camera]) for camera in self.encoder.cameras}
             if augment:
-                images = {camera: self._augmented(frames) for camera, frames in images.items()}
+                how = self.config.image_size, self.config.image_shift, self.config.image_light
+                images = {camera: augmented(frames, *how) for camera, frames in images.items()}
             parts.append(self.encoder.history(images))
         if self.state_dim:
             parts.append(self._observing.history(batch[OBS_STATE]).flatten(1))
         return torch.cat(parts, dim=-1)
-
-    def _augmented(self, frames: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B T C size size"]:
-        if self.config.image_shift:
-            frames = random_shift(frames, self.config.image_size, self.config.image_shift)
-        if self.config.image_light:
-            frames = random_light(frames, self.config.image_light)
-        return frames
 
     @torch.no_grad()
     def context_now(self, batch: dict[str, Tensor]) -> Float[Tensor, "B D"]:
@@ -339,6 +354,10 @@ class DAPPolicy(PreTrainedPolicy):
         past_end = torch.zeros(B, len(index), dtype=torch.bool, device=raw.device)
         if is_pad is not None:
             past_end = is_pad[:, index]
+        if self.memory is not None and self.training:
+            shown = imitated(batch, self.config.dynamics_only_tasks, 1)
+            whole = ~past_end.any(dim=1) if shown is None else shown & ~past_end.any(dim=1)
+            self.memory.remember(raw.reshape(B, -1)[whole])
         return self.standardize(raw).reshape(B, N, W), past_end.repeat_interleave(N // len(index), dim=1)
 
     def _outcome_features(self, observation: dict[str, Tensor]) -> Float[Tensor, "B S"]:

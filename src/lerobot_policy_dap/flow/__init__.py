@@ -1,15 +1,18 @@
 """The mathematics of DAP: probability path, coupled step, sampler, objective. Pure torch."""
 
+from .choice import Choice, chosen
 from .coupling import Coupling, Seen
 from .objective import FlowLosses, flow_losses
 from .path import extrapolate, interpolate, target_velocity
 from .sampler import Sample, outcome_of, sample
 
 __all__ = [
+    "Choice",
     "Coupling",
     "FlowLosses",
     "Sample",
     "Seen",
+    "chosen",
     "extrapolate",
     "flow_losses",
     "interpolate",

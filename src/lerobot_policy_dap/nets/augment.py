@@ -8,6 +8,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def augmented(
+    images: Float[Tensor, "B T C height width"], size: int, shift: int, light: float
+) -> Float[Tensor, "B T C h w"]:
+    """Each row's images as another moment of training sees them: `random_shift` by `shift` pixels, `random_light` of
+    strength `light`; 0 leaves either out."""
+    if shift:
+        images = random_shift(images, size, shift)
+    return random_light(images, light) if light else images
+
+
 def random_shift(
     images: Float[Tensor, "B T C height width"], size: int, reach: int
 ) -> Float[Tensor, "B T C size size"]:

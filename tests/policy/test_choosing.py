@@ -1,0 +1,87 @@
+"""A policy that samples several chunks and acts on one, and what it remembers of its demonstrations for that."""
+
+import pytest
+import torch
+from test_policy import batch, config, now, policy
+
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.flow import Choice, Coupling
+from lerobot_policy_dap.modeling_dap import DAPPolicy
+from lerobot_policy_dap.nets.memory import OutcomeMemory
+
+
+def test_a_memory_keeps_the_latest():
+    memory = OutcomeMemory(4, 1)
+    assert memory.kept.shape == (0, 1)
+    memory.remember(torch.tensor([[1.0], [2.0], [3.0]]))
+    assert sorted(memory.kept.flatten().tolist()) == [1, 2, 3]
+    memory.remember(torch.tensor([[4.0], [5.0]]))
+    assert sorted(memory.kept.flatten().tolist()) == [2, 3, 4, 5]
+    memory.remember(torch.arange(10.0, 20.0).unsqueeze(1))
+    assert sorted(memory.kept.flatten().tolist()) == [16, 17, 18, 19]
+
+
+def test_training_remembers_whole_outcomes_of_what_is_imitated_and_evaluation_nothing():
+    made = policy(coupling="two_way", outcome_memory=50, outcome_offsets=(2, 6)).train()
+    given = batch(made) | {"task": ["open", "play", "open", "open", "open"]}
+    given["observation.images.front_is_pad"][3, -1] = True
+    made(given)
+    assert int(made.memory.met) == 3
+    raw = made._outcome_features(
+        {
+            key: given[key][[0, 2, 4]][:, [1, 2]].flatten(0, 1)
+            for key in ("observation.images.front", "observation.state")
+        }
+    ).reshape(3, -1)
+    torch.testing.assert_close(made.memory.kept, raw)
+    made.eval()(given)
+    assert int(made.memory.met) == 3
+
+
+@pytest.mark.parametrize("coupling", ["auxiliary", "two_way", "agnostic"])
+@pytest.mark.parametrize("choose", list(Choice))
+def test_what_is_acted_on_is_the_choice_among_what_was_sampled(coupling, choose, tmp_path):
+    made = policy(coupling=coupling, outcome_memory=64, candidates=6, choose=choose).train()
+    made(batch(made))
+    made.update()
+    made.save_pretrained(tmp_path)
+    made = DAPPolicy.from_pretrained(tmp_path)
+    seen = now(batch(made))
+    rows = len(seen["observation.state"])
+    acted = made.generate(seen)
+
+    made.reset()
+    noise, other = made._noise(6 * rows, *made.chunk_shape), made._noise(6 * rows, *made.outcome_shape)
+    apart = [
+        made.generate(seen, noise[i * rows : (i + 1) * rows], other[i * rows : (i + 1) * rows]).action
+        for i in range(6)
+    ]
+    expected = [made.expected_outcome(seen, a, torch.zeros(rows, *made.outcome_shape)).flatten(1) for a in apart]
+    known = made.standardize(made.memory.kept)
+    for b in range(rows):
+        score = {
+            Choice.FIRST: list(range(6)),
+            Choice.MEDOID: [float(sum((a[b] - c[b]).norm() for c in apart)) for a in apart],
+            Choice.OUTCOME: [float((known - e[b]).norm(dim=1).min()) for e in expected],
+        }[choose]
+        best = score.index(min(score))
+        torch.testing.assert_close(acted.action[b], apart[best][b], atol=1e-5, rtol=1e-5)
+        if choose is Choice.OUTCOME:
+            torch.testing.assert_close(acted.outcome.flatten(1)[b], expected[best][b], atol=1e-5, rtol=1e-5)
+
+
+def test_weights_of_one_arm_load_as_another_with_their_memory(tmp_path):
+    made = policy(coupling="two_way", outcome_memory=8)
+    made.save_pretrained(tmp_path)
+    for coupling in Coupling:
+        DAPPolicy.from_pretrained(tmp_path, config=config(coupling=coupling, outcome_memory=8))
+
+
+def test_a_choice_by_outcome_needs_a_dynamics_and_something_remembered():
+    for wrong in ({"coupling": "none", "outcome_memory": 8}, {"coupling": "two_way"}):
+        with pytest.raises(UserError, match=r"policy\.choose is outcome, which needs"):
+            config(choose="outcome", **wrong)
+    with pytest.raises(UserError, match="remembers no demonstrated outcome"):
+        policy(choose="outcome", outcome_memory=8, candidates=2).generate(now(batch(policy())))
+    with pytest.raises(UserError, match=r"policy\.choose is 'best'"):
+        config(choose="best")
