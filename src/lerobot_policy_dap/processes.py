@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -128,7 +127,7 @@ def _context() -> Any:
 
 
 def _start(threads: int) -> None:
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_starter, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     compute_with(threads)
 
@@ -141,11 +140,12 @@ def compute_with(threads: int) -> None:
     torch.set_flush_denormal(True)  # dark images make denormal numbers, on which a CPU is several times slower
 
 
-def _end_with(parent: int) -> None:
-    """A killed parent cannot say goodbye, and two runs must not write the same files.
+def _end_with_starter() -> None:
+    """A killed starter cannot say goodbye, and two runs must not write the same files.
 
-    The parent is the fork server, which ends when the process that started it is gone.
+    The fork server, our parent, is no sign of it: it lives as long as any worker does.
     """
-    while os.getppid() == parent:
-        time.sleep(0.5)
+    starter = multiprocessing.parent_process()
+    assert starter is not None
+    starter.join()
     os._exit(1)
