@@ -43,28 +43,30 @@ def main(
         "outputs/ground"
     ),
     demos: str = "25,50",
-    steps: int = 1500,
+    steps: int = 4000,
+    encoder_width: int = 16,
     episodes: int = 50,
     workers: int = 1,
 ) -> None:
-    """Measure every task that is not in ground.json yet."""
+    """Measure every task that is not in ground.json yet with such a training."""
     numbers = [int(n) for n in demos.split(",")]
     data.mkdir(parents=True, exist_ok=True)
     for name in only.split(",") if only else tasks():
         task = resolve_task(name).removesuffix("-v3")
-        if any(row["task"] == task for row in _table()["rows"]):
+        training = {"task": task, "steps": steps, "encoder_width": encoder_width}
+        if any(row.items() >= training.items() for row in _table()["rows"]):
             continue
         print(task, flush=True)
         try:
-            row = _measure(task, numbers, data, steps, episodes, workers)
+            row = training | _measure(task, numbers, data, steps, encoder_width, episodes, workers)
         except UserError as error:  # one task's failure is a row too
-            row = {"task": task, "error": str(error).strip().splitlines()[-1]}
+            row = training | {"error": str(error).strip().splitlines()[-1]}
         print(json.dumps(row), flush=True)
         # The versions decide what an episode does; the machine does not, so several may fill one table.
-        made = {"steps": steps, "episodes": episodes, "max_steps": 300, "image": 84, "versions": versions()}
+        made = {"episodes": episodes, "max_steps": 300, "image": 84, "versions": versions()}
         with FileLock(data / "ground.lock"):  # another process may measure other tasks
             table = _table()
-            rows = sorted([*table["rows"], row | {"hardware": machine()}], key=lambda r: r["task"])
+            rows = sorted([*table["rows"], row | {"hardware": machine()}], key=lambda r: (r["task"], r["steps"]))
             write_json(RESULTS, table | made | {"rows": rows})
 
 
@@ -73,18 +75,20 @@ def _table() -> dict[str, Any]:
     return read_json(RESULTS) if RESULTS.exists() else {"rows": []}
 
 
-def _measure(task: str, numbers: list[int], data: Path, steps: int, episodes: int, workers: int) -> dict[str, Any]:
+def _measure(
+    task: str, numbers: list[int], data: Path, steps: int, encoder_width: int, episodes: int, workers: int
+) -> dict[str, Any]:
     dataset = data / f"{task}-{max(numbers)}"
     collect(CollectRequest(task, max(numbers)), dataset, lambda what, done, total: None, workers)
-    trained = {n: data / "train" / f"{task}-none-{n}-{steps}" for n in numbers}
-    for _ in each(partial(_train, dataset, steps), trained.items(), workers):
+    trained = {n: data / "train" / f"{task}-none-{n}-{steps}-{encoder_width}" for n in numbers}
+    for _ in each(partial(_train, dataset, steps, encoder_width), trained.items(), workers):
         pass
     policies = [*(Policy(f"none-{n}", folder) for n, folder in trained.items()), Policy("expert", None)]
-    out = data / "bench" / task
+    out = data / "bench" / f"{task}-{steps}-{encoder_width}"
     plan = make_plan(policies, [task], [], [], episodes=episodes, clean_episodes=episodes, max_steps=300, films=0)
     give_up(run(plan, out, workers, lambda done, total: None))
     done = open_results(out).episodes
-    row: dict[str, Any] = {"task": task, "difficulty": difficulty(f"{task}-v3")}
+    row: dict[str, Any] = {"difficulty": difficulty(f"{task}-v3")}
     row["expert"] = _cell(e for e in done if e.policy == "expert" and e.shift == "none")
     for n in numbers:
         for shift, label in (("none", f"none, {n}"), ("blind", f"blind, {n}")):
@@ -92,13 +96,13 @@ def _measure(task: str, numbers: list[int], data: Path, steps: int, episodes: in
     return row
 
 
-def _train(dataset: Path, steps: int, asked: tuple[int, Path]) -> None:
+def _train(dataset: Path, steps: int, encoder_width: int, asked: tuple[int, Path]) -> None:
     """One `none` policy on the first demonstrations; runs in a worker process."""
     n, out = asked
     if checkpoint_of(out, steps):
         return
     flags = {
-        "policy.coupling": "none", "save_freq": steps,
+        "policy.coupling": "none", "policy.encoder_width": encoder_width, "save_freq": steps,
         "dataset.episodes": json.dumps(list(range(n))).replace(" ", ""),
     }  # fmt: skip
     train(train_flags(dataset, out, steps, **flags), frames_dir=dataset.parent / "frames", quiet=True)
