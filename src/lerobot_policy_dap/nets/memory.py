@@ -30,7 +30,8 @@ class OutcomeMemory(nn.Module):
         """Adds outcomes, as many as there is room for."""
         size = len(self.outcomes)
         newest = outcomes[-size:].to(self.outcomes)
-        places = (int(self.met) + torch.arange(len(newest), device=newest.device)) % size
+        # The count stays on the device: nothing waits for it.
+        places = (self.met + torch.arange(len(newest), device=newest.device)) % size
         self.outcomes[places] = newest
         self.met += len(newest)
 
