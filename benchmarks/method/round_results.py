@@ -163,7 +163,8 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def _played(asked: Round) -> str:
     if asked.play is None:
         return "none"
-    seen = f" under {', '.join(map(words.factor, asked.play.varied))}" if asked.play.varied else ""
+    seen = f", {asked.play.varied_share:.0%} under " + ", ".join(map(words.factor, asked.play.varied))
+    seen = seen if asked.play.varied else ""
     return f"{asked.play.episodes} episodes ({', '.join(asked.play.kinds)}){seen}"
 
 

@@ -41,6 +41,18 @@ def test_kinds_take_turns_and_shifts_of_every_severity_come_up() -> None:
     assert Play(("random",), 5).shift(seeds[0]) == ("none", 0)
 
 
+def test_a_share_of_the_play_is_varied_and_the_rest_is_clean() -> None:
+    every = Play(("random",), 400, EVERY.varied)
+    half = Play(("random",), 400, EVERY.varied, varied_share=0.5)
+    shifts = [half.shift(seed) for seed in half.seeds(0)]
+    clean = shifts.count(("none", 0))
+    assert 160 < clean < 240
+    assert all(mine in (("none", 0), every.shift(seed)) for mine, seed in zip(shifts, half.seeds(0), strict=True))
+    for share in (-0.1, 1.1):
+        with pytest.raises(UserError, match="--varied-share"):
+            Play(("random",), 5, EVERY.varied, varied_share=share)
+
+
 def test_a_varied_episode_is_not_lit_as_any_held_out_one(scene) -> None:
     """Severity is shared with the bench; direction and amount within it come of the seed alone."""
     held_out = [draw("light_direction", 3, scene, HELD_OUT + i).values["light_dir"] for i in range(50)]

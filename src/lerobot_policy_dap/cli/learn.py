@@ -52,6 +52,7 @@ def collect(
     ] = "",
     play_episodes: Annotated[int, typer.Option(help="Play episodes, of all kinds together.")] = 50,
     varied: Annotated[str, typer.Option(help="Factors of shift under which play is seen, one an episode.")] = "",
+    varied_share: Annotated[float, typer.Option(help="Share of the play that is seen so.")] = 1.0,
     camera: Annotated[str, typer.Option(help="Cameras, separated by commas.")] = "corner2",
     image_size: Annotated[int, typer.Option(help="Side of the frames in pixels.")] = 84,
     samples: Annotated[int, typer.Option(help="Samples a pixel for anti-aliasing.")] = 0,
@@ -80,7 +81,7 @@ def collect(
         RenderSettings(image_size, image_size, samples, shadows, reflections),
         noise,
         seed,
-        Play(tuple(words(play)), play_episodes, tuple(words(varied))) if play else None,
+        Play(tuple(words(play)), play_episodes, tuple(words(varied)), varied_share) if play else None,
     )
     with bars() as bar:
         made = run_collect(request, out or Path("data") / request.task.removesuffix("-v3"), bar, workers)

@@ -58,6 +58,7 @@ class Play:
         episodes: of all kinds together.
         varied: factors of shift; an episode is seen under one of them, at one of five severities, both by its seed.
             Clean if empty.
+        varied_share: which share of the episodes is seen so, by their seeds; the others are clean.
 
     Raises:
         UserError: an argument names nothing that exists, or no episode.
@@ -66,6 +67,7 @@ class Play:
     kinds: tuple[str, ...]
     episodes: int
     varied: tuple[str, ...] = ()
+    varied_share: float = 1.0
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -75,6 +77,8 @@ class Play:
             raise UserError(f"--play names no kind of play; choose among: {', '.join(KINDS)}")
         if self.episodes < 1:
             raise UserError(f"--play-episodes is {self.episodes}; collect at least 1, or leave out --play")
+        if not 0 <= self.varied_share <= 1:
+            raise UserError(f"--varied-share is {self.varied_share}; it is a share, from 0 to 1")
         for factor in self.varied:
             check_shift(factor, 0)
             if factor == CLEAN:
@@ -82,7 +86,13 @@ class Play:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"kinds": list(self.kinds), "episodes": self.episodes, "varied": list(self.varied), "steps": STEPS}
+        return {
+            "kinds": list(self.kinds),
+            "episodes": self.episodes,
+            "varied": list(self.varied),
+            "varied_share": self.varied_share,
+            "steps": STEPS,
+        }
 
     def seeds(self, first_seed: int) -> range:
         """The episodes' seeds, where demonstrations begin at `first_seed`."""
@@ -96,7 +106,10 @@ class Play:
         """Under which factor and severity the episode of a seed is seen."""
         if not self.varied:
             return CLEAN, 0
-        factor, severity = np.random.default_rng([seed, 1]).integers([len(self.varied), _SEVERITIES])
+        rng = np.random.default_rng([seed, 1])
+        factor, severity = rng.integers([len(self.varied), _SEVERITIES])
+        if rng.random() >= self.varied_share:
+            return CLEAN, 0
         return self.varied[factor], 1 + int(severity)
 
     def listed(self, seed: int) -> Listed:
