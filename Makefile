@@ -10,8 +10,9 @@ help:
 	@echo "make test   lint, types and every test"
 	@echo "make clean  delete the environment and what the commands made"
 
+# Compiled once: the environment may forbid every process to keep what it compiles, and LeRobot's imports are many.
 setup:
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --compile-bytecode
 
 demo: setup
 	@$(RUN) dap demo --out outputs/demo
