@@ -61,7 +61,7 @@ class DAPPolicy(PreTrainedPolicy):
             config.encoder_width,
             config.latent_dim,
             config.encoder,
-            pretrained=config.pretrained_backbone_weights is not None,
+            pretrained=bool(config.pretrained_backbone_weights),
         )
         # A training that begins, and no checkpoint that is loaded: that holds weights of its own.
         if config.pretrained_backbone_weights and dataset_meta is not None and not config.pretrained_path:
@@ -235,13 +235,17 @@ class DAPPolicy(PreTrainedPolicy):
     ) -> Float[Tensor, "B O S"]:
         """The outcome that the dynamics expects of a given chunk of normalised actions.
 
+        Args:
+            outcome_noise: where its flow starts; by default in the middle of the noise, so that the answer is always
+                the same and no noise is drawn, on which later actions would depend.
+
         Raises:
             UserError: this arm has no dynamics.
         """
         if not self.config.arm.learns_dynamics:
             raise UserError("coupling none has no dynamics model, and so expects nothing of a chunk")
         if outcome_noise is None:
-            outcome_noise = self._noise(len(action), *self.outcome_shape)
+            outcome_noise = action.new_zeros(len(action), *self.outcome_shape)
         arm, steps = self.config.arm, self.config.num_inference_steps
         context = self.context_now(batch)
         return self._by_offset(outcome_of(self.dynamics, arm, context, action, outcome_noise, steps))
@@ -298,9 +302,7 @@ class DAPPolicy(PreTrainedPolicy):
         done = self.generate(batch, action_noise=noise)
         expected = done.outcome
         if expected is None and self.config.arm.learns_dynamics:
-            # Noise is not drawn for it: the actions stay what they are without diagnostics.
-            still = done.action.new_zeros(len(done.action), *self.outcome_shape)
-            expected = self.expected_outcome(batch, done.action, still)
+            expected = self.expected_outcome(batch, done.action)
         self.diagnostics = self._expectations.diagnose(
             self._steps, done.estimates, expected, partial(self.observed_outcome, batch)
         )

@@ -77,9 +77,7 @@ def read_signals(policy: Any, batch: dict[str, Any], chunk: Tensor | None, needs
         context = _numpy(policy.context_now(batch))
     if Signal.OUTCOME in needs and chunk is not None:
         observed = _numpy(policy.observed_outcome(batch))
-        # From the middle of the noise: one evaluation, the same every time.
-        middle = chunk.new_zeros(len(chunk), *policy.outcome_shape)
-        expected = _numpy(policy.expected_outcome(batch, chunk, outcome_noise=middle))
+        expected = _numpy(policy.expected_outcome(batch, chunk))
     if Signal.SPREAD in needs:
         spread = _numpy(_chunks(policy, batch).std(dim=0).flatten(1).mean(dim=1))
     return Signals(context, observed, expected, spread)

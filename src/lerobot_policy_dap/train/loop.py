@@ -26,6 +26,7 @@ from ..data.demonstrations import open_dataset
 from ..data.frames import FrameStore
 from ..errors import UserError
 from . import checkpoint
+from .allocator import keep_freed_memory
 from .request import LOG_FILE, check_supported
 from .selection import order_of, select
 
@@ -43,6 +44,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     config.validate()
     assert config.policy is not None
     assert config.output_dir is not None
+    keep_freed_memory()
     accelerator = _accelerator(config)
     if config.seed is not None:
         set_seed(config.seed)
@@ -235,7 +237,7 @@ def _ready(batch: dict[str, Any], cameras: list[str], device: torch.device) -> d
     """Images to the device as bytes, and only there to floats in [0, 1]."""
     for camera in cameras:
         if batch[camera].dtype == torch.uint8:
-            batch[camera] = batch[camera].to(device, non_blocking=True).float() / 255
+            batch[camera] = batch[camera].to(device, non_blocking=True).float().div_(255)
     return batch
 
 
