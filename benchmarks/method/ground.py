@@ -2,7 +2,8 @@
 
 One `none` policy a task and number of demonstrations, one training seed, final checkpoint, held-out seeds. `blind` is
 the trained policy with its images blacked out: a task on which it succeeds cannot show what an image is good for.
-Finished tasks are kept in ground.json as they come; started again, the script goes on with the next one.
+Finished tasks are kept in ground.json, and as a table in ground.md, as they come; started again, the script goes on
+with the next one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import typer
 from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import ground_table
 from measuring import machine, train_flags
 
 from lerobot_policy_dap.bench.episodes import Episode
@@ -68,6 +70,7 @@ def main(
             table = _table()
             rows = sorted([*table["rows"], row | {"hardware": machine()}], key=lambda r: (r["task"], r["steps"]))
             write_json(RESULTS, table | made | {"rows": rows})
+            ground_table.write(_table(), steps, encoder_width, numbers)
 
 
 def _table() -> dict[str, Any]:
