@@ -58,7 +58,7 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
         f"{len(asked.training_seeds)} training seeds planned. "
         "Percent, with 95% intervals over training seeds and episodes."
     )
-    if min(seeds.values()) < 2:
+    if any(seeds[arm] < 2 for arm in pairing.learned):
         about += (
             " **Of an arm with one training seed, the intervals are of that one checkpoint's episodes: another training"
             " may differ by more.**"

@@ -191,6 +191,9 @@ def test_the_table_says_what_the_episodes_say(tmp_path):
     assert under["clean"][4] == ""
     assert "## two_way minus none" in text
     assert "`the command`" in text
+    assert "one training seed" not in text
+    once = [episode for episode in episodes if episode.training_seed == 0]
+    assert "one training seed" in round_results.table(asked, once, "the command")
 
 
 @pytest.mark.slow
