@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,14 @@ def main() -> None:
 
 def section(result: dict[str, Any]) -> str:
     rows = result["rows"]
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(v) for v in row.values()] for row in rows)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(markdown(list(rows[0]), ([_cell(v) for v in row.values()] for row in rows)))
     made = f"`{result['command']}`, {result['date']}, {result['hardware']}; {result['versions']}."
     return f"## {result['title']}\n\n{table}\n\n{made}\n"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
 
 
 def _cell(value: Any) -> str:

@@ -69,8 +69,9 @@ def main(
         with FileLock(data / "ground.lock"):  # another process may measure other tasks
             table = _table()
             rows = sorted([*table["rows"], row | {"hardware": machine()}], key=lambda r: (r["task"], r["steps"]))
-            write_json(RESULTS, table | made | {"rows": rows})
-            ground_table.write(_table(), steps, encoder_width, numbers)
+            table |= made | {"rows": rows}
+            write_json(RESULTS, table)
+            ground_table.write(table, steps, encoder_width, numbers)
 
 
 def _table() -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tables
 
 from lerobot_policy_dap.files import read_json, replacing_file
 
@@ -43,16 +47,21 @@ def markdown(rows: Sequence[Mapping[str, Any]], steps: int, encoder_width: int, 
         *(f"{kind}, {n}" for kind in ("none", "blind") for n in demos),
         "verdict",
     ]
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
-    for row in kept:
-        cells = [f"{100 * _rate(row[label]):.0f}" if label in row else "" for label in head[2:-1]]
-        lines.append(f"| {' | '.join([row['task'], row.get('difficulty', ''), *cells, verdict(row, demos)])} |")
+    cells = [
+        [
+            row["task"],
+            row.get("difficulty", ""),
+            *(f"{100 * _rate(row[label]):.0f}" if label in row else "" for label in head[2:-1]),
+            verdict(row, demos),
+        ]
+        for row in kept
+    ]
     about = (
         f"Percent of 50 held-out episodes, one training of {steps} steps each (encoder width {encoder_width}), by the "
         "number of demonstrations. A Wilson interval reaches about 14 points to either side at 50 %; counts and "
         f"intervals are in ground.json, the rule in PLAN.md. {len(kept)} of 50 tasks so far."
     )
-    return "\n".join(["# The ground", "", about, "", *lines, ""])
+    return "\n".join(["# The ground", "", about, "", *tables.markdown(head, cells), ""])
 
 
 def write(table: Mapping[str, Any], steps: int, encoder_width: int, demos: Sequence[int]) -> None:

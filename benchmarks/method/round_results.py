@@ -8,6 +8,7 @@ from typing import Any
 
 from measuring import machine
 from round_spec import Round
+from tables import markdown
 
 from lerobot_policy_dap.bench import words
 from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, EXPERT, Episode, read_episodes, write_episodes
@@ -68,7 +69,7 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
         "",
         about,
         "",
-        *_markdown(
+        *markdown(
             ["arm", "seeds", "clean", "shifted", "drop", "blind", *map(words.factor, pairing.shifts)],
             [
                 [
@@ -99,7 +100,7 @@ def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: 
     pairing = Pairing(both, _meta(asked, policies, command))
     scope = ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
     found = [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == scope]
-    return _markdown(
+    return markdown(
         ["under", "points", "p", "p (Holm)", "established"],
         [
             [
@@ -123,7 +124,7 @@ def _by_task(pairing: Pairing, means: Sequence[Mean]) -> list[str]:
         return " / ".join(parts)
 
     rows = [[arm, *(cell(arm, task) for task in pairing.tasks)] for arm in pairing.learned]
-    return _markdown(["arm", *(task.removesuffix("-v3") for task in pairing.tasks)], rows)
+    return markdown(["arm", *(task.removesuffix("-v3") for task in pairing.tasks)], rows)
 
 
 def _rate(pairing: Pairing, arm: str, shift: str) -> str:
@@ -159,10 +160,6 @@ def _interval(found: Mean, signed: bool = False) -> str:
     low, high = 100 * found["low"], 100 * found["high"]
     mark = "+" if signed else ""
     return f"{100 * found['estimate']:{mark}.1f} [{low:{mark}.1f}, {high:{mark}.1f}]"
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
 
 
 def _played(asked: Round) -> str:
