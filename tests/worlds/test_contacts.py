@@ -19,4 +19,3 @@ def test_the_answer_is_meta_worlds_at_every_step_of_a_grasp() -> None:
             assert answer == SawyerXYZEnv.touching_object(env, geom)
             answers.append(bool(answer))
     assert {True, False} == set(answers)
-
