@@ -1,4 +1,4 @@
-"""What a round has found so far: one table of episodes, and what it says, in Markdown and as the bench's report."""
+"""What a round has found so far: a table of episodes; what it says in Markdown, as a figure, as the bench's report."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from measuring import machine
+from round_figure import Row, draw
 from round_spec import Round
 from tables import markdown
 
 from lerobot_policy_dap.bench import words
 from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, EXPERT, Episode, read_episodes, write_episodes
-from lerobot_policy_dap.bench.hierarchy import hierarchical_mean
+from lerobot_policy_dap.bench.hierarchy import HierarchicalMean, hierarchical_mean
 from lerobot_policy_dap.bench.means import ALL, means_of
 from lerobot_policy_dap.bench.pairing import Pairing
 from lerobot_policy_dap.bench.records import Mean
 from lerobot_policy_dap.bench.report import write_report
 from lerobot_policy_dap.bench.results import summarise
+from lerobot_policy_dap.bench.statistics import Interval
 from lerobot_policy_dap.files import replacing_file
 from lerobot_policy_dap.worlds.shifts import SHIFTS
 
-EPISODES, TABLE, REPORT = "episodes.parquet", "table.md", "report.html"
+EPISODES, TABLE, FIGURE, REPORT = "episodes.parquet", "table.md", "figure.svg", "report.html"
 
 
 def kept_episodes(folder: Path) -> list[Episode]:
@@ -30,10 +32,11 @@ def kept_episodes(folder: Path) -> list[Episode]:
 
 
 def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
-    """Writes episodes and table into the folder; there is nothing of this machine's paths in them."""
+    """Writes episodes, table and figure into the folder; there is nothing of this machine's paths in them."""
     write_episodes(folder / EPISODES, episodes)
-    with replacing_file(folder / TABLE) as part:
-        part.write_text(table(asked, episodes, command), encoding="utf-8")
+    for name, text in ((TABLE, table(asked, episodes, command)), (FIGURE, figure(asked, episodes, command))):
+        with replacing_file(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
@@ -50,9 +53,9 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
     """
     pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
     means = means_of(pairing)
-    scope = ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
+    scope = _scope(pairing)
     seeds = {arm: len(pairing.training_seeds(arm)) for arm in pairing.policies}
-    tasks = ", ".join(task.removesuffix("-v3") for task in pairing.tasks)
+    tasks = _tasks(pairing)
     about = (
         f"Tasks: {tasks}. Demonstrations: {asked.demos}. Play: {_played(asked)}. Training steps: {asked.steps}. "
         f"Severities: {', '.join(map(str, asked.severities))}. {len(episodes)} episodes so far; "
@@ -75,10 +78,10 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
                 [
                     arm,
                     str(seeds[arm]),
-                    _rate(pairing, arm, CLEAN),
+                    _of(_unshifted(pairing, arm, CLEAN)),
                     _mean(means, "rate", arm, scope, ALL),
                     _mean(means, "drop", arm, scope, ALL),
-                    _rate(pairing, arm, BLIND),
+                    _of(_unshifted(pairing, arm, BLIND)),
                     *(_shift_rate(pairing, arm, shift) for shift in pairing.shifts),
                 ]
                 for arm in pairing.learned
@@ -94,12 +97,54 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
     return "\n".join([*lines, "", made, ""])
 
 
-def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[str]:
+def figure(asked: Round, episodes: Sequence[Episode], command: str) -> str:
+    """The arms clean and shifted, and the main arm beside each under shift, as SVG: the numbers of the table."""
+    pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
+    means, scope = means_of(pairing), _scope(pairing)
+    rows = []
+    for arm in pairing.learned:
+        beside = [] if arm == asked.main else _differences(asked, episodes, arm, command)
+        shifted = next((_drawn(m) for m in means if _key(m) == ("rate", arm, scope, ALL)), None)
+        gain = next((_drawn(m) for m in beside if m["shift"] == ALL), None)
+        rows.append(Row(arm, _unshifted(pairing, arm, CLEAN), shifted, gain))
+    runs = min(len(pairing.training_seeds(arm)) for arm in pairing.learned)
+    seeds = (
+        f"{runs} training seeds an arm"
+        if runs > 1
+        else "One training seed: intervals are of that checkpoint alone"
+    )
+    about = [
+        f"{_tasks(pairing)}; {asked.demos} demonstrations; {len(episodes):,} held-out episodes.",
+        f"Shifted: mean of {len(pairing.shifts)} factors, severity {', '.join(map(str, asked.severities))}. {seeds}.",
+    ]
+    return draw(rows, asked.main, about)
+
+
+def _key(m: Mean) -> tuple[str, str, str, str]:
+    return m["kind"], m["policy"], m["task"], m["shift"]
+
+
+def _drawn(m: Mean) -> Interval:
+    return Interval(m["estimate"], m["low"], m["high"])
+
+
+def _scope(pairing: Pairing) -> str:
+    return ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
+
+
+def _tasks(pairing: Pairing) -> str:
+    return ", ".join(task.removesuffix("-v3") for task in pairing.tasks)
+
+
+def _differences(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[Mean]:
+    """The main arm minus another, over all factors, clean, and under each factor."""
     both = [e for e in episodes if e.policy in (other, asked.main)]
     policies = [policy for policy in _policies(asked) if policy["name"] in (other, asked.main)]
     pairing = Pairing(both, _meta(asked, policies, command))
-    scope = ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
-    found = [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == scope]
+    return [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == _scope(pairing)]
+
+
+def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[str]:
     return markdown(
         ["under", "points", "p", "p (Holm)", "established"],
         [
@@ -110,7 +155,7 @@ def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: 
                 f"{m['p_holm'] or 0.0:.3f}",
                 "yes" if m["established"] else "",
             ]
-            for m in found
+            for m in _differences(asked, episodes, other, command)
         ],
     )
 
@@ -119,7 +164,7 @@ def _by_task(pairing: Pairing, means: Sequence[Mean]) -> list[str]:
     def cell(arm: str, task: str) -> str:
         clean = pairing.common([(arm, task, CLEAN, 0)])
         wanted = ("rate", arm, task, ALL)
-        shifted = [m["estimate"] for m in means if (m["kind"], m["policy"], m["task"], m["shift"]) == wanted]
+        shifted = [m["estimate"] for m in means if _key(m) == wanted]
         parts = [f"{100 * clean.mean():.0f}" if clean.size else "", *(f"{100 * rate:.0f}" for rate in shifted)]
         return " / ".join(parts)
 
@@ -127,9 +172,10 @@ def _by_task(pairing: Pairing, means: Sequence[Mean]) -> list[str]:
     return markdown(["arm", *(task.removesuffix("-v3") for task in pairing.tasks)], rows)
 
 
-def _rate(pairing: Pairing, arm: str, shift: str) -> str:
+def _unshifted(pairing: Pairing, arm: str, shift: str) -> HierarchicalMean | None:
+    """Success clean, or blind."""
     blocks = [pairing.common([(arm, task, shift, 0)])[:, :, 0] for task in pairing.tasks]
-    return _of([block for block in blocks if block.size])
+    return _mean_of([block for block in blocks if block.size])
 
 
 def _shift_rate(pairing: Pairing, arm: str, shift: str) -> str:
@@ -138,20 +184,24 @@ def _shift_rate(pairing: Pairing, arm: str, shift: str) -> str:
         keys = [(arm, task, shift, severity) for severity in pairing.severities(shift, task, arm)]
         if keys:
             blocks.append(pairing.common(keys).mean(axis=2))
-    return _of([block for block in blocks if block.size])
+    return _of(_mean_of(blocks))
 
 
-def _of(blocks: Sequence[Any]) -> str:
+def _mean_of(blocks: Sequence[Any]) -> HierarchicalMean | None:
+    """The mean over tasks, or nothing where two episodes are not there yet."""
     if not blocks or min(block.shape[1] for block in blocks) < 2:
-        return ""
+        return None
     runs = min(len(block) for block in blocks)
-    mean = hierarchical_mean([block[:runs] for block in blocks])
-    return f"{100 * mean.estimate:.0f} [{100 * mean.low:.0f}, {100 * mean.high:.0f}]"
+    return hierarchical_mean([block[:runs] for block in blocks])
+
+
+def _of(mean: HierarchicalMean | None) -> str:
+    return "" if mean is None else f"{100 * mean.estimate:.0f} [{100 * mean.low:.0f}, {100 * mean.high:.0f}]"
 
 
 def _mean(means: Iterable[Mean], kind: str, arm: str, task: str, shift: str) -> str:
     for m in means:
-        if (m["kind"], m["policy"], m["task"], m["shift"]) == (kind, arm, task, shift) and m["severity"] is None:
+        if _key(m) == (kind, arm, task, shift) and m["severity"] is None:
             return _interval(m)
     return ""
 

@@ -18,6 +18,11 @@ from .errors import UserError
 log = logging.getLogger(__name__)
 
 
+def observation_queues(policy: Any) -> dict[str, Any]:
+    """The queues in which LeRobot's policies keep what they saw; `predict_action_chunk` reads them."""
+    return {key: queue for key, queue in (getattr(policy, "_queues", None) or {}).items() if key != ACTION}
+
+
 class Observing:
     """Reads observations out of LeRobot's batches, with the history that `select_action` builds up.
 

@@ -41,8 +41,10 @@ def planner(folder: Path) -> Planner:
         ("act", {}, 3),  # one a plan of four steps
         ("act", {"temporal_ensemble_coeff": 0.01, "n_action_steps": 1}, 12),
         ("diffusion", {}, 6),  # the two before each plan: steps 0, 3, 4, 7, 8, 11
+        ("diffusion", {"n_obs_steps": 1}, 3),
         ("dap", {"n_obs_steps": 2}, 6),
         ("vqbet", {}, 12),  # looks back over five frames and plans every fifth step
+        ("vqbet", {"n_obs_steps": 1}, 3),
     ],
 )
 def test_policies_that_look_back_see_each_frame_they_look_at_and_no_other(

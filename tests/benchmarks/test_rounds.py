@@ -1,8 +1,10 @@
 """A round does what its declaration says, once, whatever interrupts it; and its table says what its episodes say."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import round_figure
 import round_results
 import rounds
 from round_costs import Costs
@@ -13,6 +15,7 @@ from lerobot_policy_dap.checkpoints import checkpoint_folder
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.files import read_json, sha256
 
+SVG = "{http://www.w3.org/2000/svg}"
 HEAD = """
 tasks = ["drawer-open"]
 demos = 2
@@ -165,16 +168,35 @@ def test_costs_are_those_of_the_round_once_it_has_some(tmp_path):
     assert again.episodes_per_second() == 2.0
 
 
-def test_the_table_says_what_the_episodes_say(tmp_path):
-    """none succeeds clean and never under shift, two_way always."""
-    asked = read_round(declared(tmp_path, TINY))
-    episodes = [
+def none_fails_and_two_way_succeeds_under_shift():
+    """Two training seeds of each, twelve episodes a cell; clean both succeed, and blind both fail."""
+    return [
         Episode(arm, "drawer-open-v3", shift, severity, seed, won, 20, 0.0, 1.0, f"{arm}{run}", "one", run)
         for arm, shifted in (("none", False), ("two_way", True))
         for run in (0, 1)
         for shift, severity, won in (("none", 0, True), ("blind", 0, False), ("light_intensity", 3, shifted))
         for seed in range(12)
     ]
+
+
+def test_the_figure_draws_what_the_episodes_say(tmp_path):
+    asked = read_round(declared(tmp_path, TINY))
+    svg = ElementTree.fromstring(
+        round_results.figure(asked, none_fails_and_two_way_succeeds_under_shift(), "the command")
+    )
+    spots = {
+        kind: [float(g[-1].get("cx")) for g in svg.iter(f"{SVG}g") if g.get("class") == kind and len(g) == 2]
+        for kind in ("clean", "shifted", "gain")
+    }
+    (zero, whole), (_, most) = round_figure.RATES, round_figure.GAINS
+    assert spots == {"clean": [whole, whole], "shifted": [zero, whole], "gain": [most]}
+    names = [text.text for text in svg.iter(f"{SVG}text") if "name" in text.get("class", "")]
+    assert names == ["none", "two_way"]
+
+
+def test_the_table_says_what_the_episodes_say(tmp_path):
+    asked = read_round(declared(tmp_path, TINY))
+    episodes = none_fails_and_two_way_succeeds_under_shift()
     text = round_results.table(asked, episodes, "the command")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line]
     by_arm = {row[0]: row for row in rows if row[0] in ("none", "two_way")}
@@ -240,5 +262,5 @@ def test_an_interrupted_round_ends_as_it_would_have(tmp_path, monkeypatch, capsy
     assert read_episodes(results / "episodes.parquet") == episodes
     half = rounds._complete(asked, [e for e in episodes if e.training_seed == 0 or e.seed % 2])
     assert list(half) == [("drawer-open", 0)]
-    for name in ("episodes.parquet", "table.md", "report.html"):
+    for name in ("episodes.parquet", "table.md", "figure.svg", "report.html"):
         assert str(tmp_path).encode() not in (results / name).read_bytes()

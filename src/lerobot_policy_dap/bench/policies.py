@@ -20,6 +20,7 @@ from torch import Tensor
 from ..checkpoints import WEIGHTS_FILE, policy_config
 from ..errors import UserError
 from ..files import RECORDING_FILE, read_json, sha256
+from ..observing import observation_queues
 from ..worlds.configuration_env import MetaworldShiftEnvConfig
 from ..worlds.tasks import description
 from ..worlds.world import World, world_versions
@@ -129,6 +130,7 @@ class Planner:
         self.size = env.image_size
         self.chunked = (
             config.n_obs_steps == 1
+            and not observation_queues(self.policy)  # which `select_action` alone fills, of one observation too
             and hasattr(config, "n_action_steps")
             and getattr(config, "temporal_ensemble_coeff", None) is None
         )

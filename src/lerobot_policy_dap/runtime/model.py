@@ -20,6 +20,7 @@ from torch import Tensor
 from ..checkpoints import WEIGHTS_FILE, checkpoint_folder, load_policy, policy_config
 from ..errors import UserError
 from ..files import sha256
+from ..observing import observation_queues
 from .contract import Contract, Request
 from .limits import ActionLimits, Checked, OnUnsafe
 from .refusals import Refused
@@ -154,7 +155,7 @@ class ServedModel:
                 key: value.unflatten(0, (B, T)) if isinstance(value, Tensor) and len(value) == B * T else value
                 for key, value in batch.items()
             }
-        queues = _observation_queues(self.policy)
+        queues = observation_queues(self.policy)
         if queues:
             batch = self._fill(queues, batch, T)
         chunk = self.policy.predict_action_chunk(batch, **guidance)
@@ -236,11 +237,6 @@ def _supports_rtc(policy: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _observation_queues(policy: Any) -> dict[str, Any]:
-    """The queues in which LeRobot's policies keep what they saw; `predict_action_chunk` reads them."""
-    return {key: queue for key, queue in (getattr(policy, "_queues", None) or {}).items() if key != ACTION}
 
 
 def _tensor(frames: NDArray[Any], is_image: bool) -> Tensor:
