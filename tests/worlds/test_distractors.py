@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from worlds_support import frame, geoms_seen
 
-from conftest import frame, geoms_seen
 from lerobot_policy_dap.worlds.shifts import SHIFTS, Scene, draw
 from lerobot_policy_dap.worlds.shifts.distractors import (
     CLEARANCE,

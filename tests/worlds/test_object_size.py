@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from worlds_support import frame, geoms_seen
 
-from conftest import frame, geoms_seen
 from lerobot_policy_dap.worlds import tasks
 from lerobot_policy_dap.worlds.shifts import SHIFTS
 from lerobot_policy_dap.worlds.world import World

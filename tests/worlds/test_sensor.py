@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from worlds_support import ROOM_ALONE
 
-from conftest import ROOM_ALONE
 from lerobot_policy_dap.worlds.shifts import sensor
 from lerobot_policy_dap.worlds.shifts.color import (
     at_distance,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from worlds_support import frame, geoms_seen
 
-from conftest import frame, geoms_seen
 from lerobot_policy_dap.worlds.shifts import SHIFTS, Scene, draw
 from lerobot_policy_dap.worlds.shifts.apply import _view
 from lerobot_policy_dap.worlds.shifts.color import delta_e, to_lab, to_linear

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from worlds_support import frame
 
-from conftest import frame
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.worlds import tasks
 from lerobot_policy_dap.worlds.shifts import SHIFTS, Change, Combined, Scene, check_shift, draw

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from worlds_support import ROOM_ALONE
 
-from conftest import ROOM_ALONE
 from lerobot_policy_dap.worlds import tasks
 from lerobot_policy_dap.worlds.shifts import SHIFTS
 from lerobot_policy_dap.worlds.world import FPS, MAX_STEPS, World, world_versions

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worlds_support import ROOM_ALONE
 
-from conftest import ROOM_ALONE
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.worlds.rendering import RenderSettings, SceneRenderer
 from lerobot_policy_dap.worlds.world import CAMERAS, World
