@@ -3,8 +3,8 @@
 Collects demonstrations and play, trains every arm on every task seed by seed, and evaluates each seed on the bench as
 soon as it is trained, so that what there is at any time is balanced over arms and tasks. Killed at any moment and
 started again, it goes on; what is finished is in results/NAME/ after every evaluation. A round that is given more
-training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: a seed of a task
-whose episodes are all in results/NAME/ is not trained again.
+arms, training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: an arm
+whose episodes of a task and training seed are all in results/NAME/ is not trained again for them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -44,8 +44,8 @@ FOLDER = Path(__file__).parent
 SAVE_EVERY = 500
 Training = tuple[Arm, str, int]
 """An arm, a task and a training seed."""
-Kept = dict[tuple[str, int], list[Episode]]
-"""Episodes by task and training seed."""
+Kept = dict[tuple[str, str, int], list[Episode]]
+"""Episodes by policy, task and training seed."""
 
 
 def main(
@@ -77,52 +77,66 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
     costs = Costs(work / "costs.jsonl")
     kept = _complete(asked, kept_episodes(results))
     for seed in asked.training_seeds:
-        tasks = [task for task in asked.tasks if (task, seed) not in kept]
-        for task in tasks:
+        missing = {task: lacking for task in asked.tasks if (lacking := _missing(asked, kept, task, seed))}
+        for task in missing:
             print(f"collecting {task}", flush=True)
             collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
-        trainings = [(arm, task, seed) for arm in asked.trained for task in tasks]
-        left = [training for training in trainings if not _is_trained(asked, work, training)]
+        left = [one for one in _trainings(asked, kept, seed) if not _is_trained(asked, work, one)]
         for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
             costs.trained(arm.kind, asked.steps_of(arm), seconds)
             print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
-        for task in tasks:
-            _evaluate(asked, work, task, seed, workers, device, command, costs)
+        for task, lacking in missing.items():
+            _evaluate(asked, work, task, seed, lacking, workers, device, command, costs)
             keep(results, asked, _all(kept, asked, work), command)
             print(f"evaluated seed {seed} on {task}", flush=True)
-        if tasks:
+        if missing:
             keep_report(results, asked, _all(kept, asked, work), command)
     print(f"results: {results}")
 
 
 def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:
-    """The kept episodes of each task and training seed of which none is missing."""
+    """The kept episodes of each policy, task and training seed of which none is missing."""
     by_run: Kept = {}
     for episode in episodes:
-        by_run.setdefault((episode.task, episode.training_seed), []).append(episode)
+        by_run.setdefault((episode.policy, episode.task, episode.training_seed), []).append(episode)
     whole: Kept = {}
     for task in asked.tasks:
         for seed in asked.training_seeds:
-            wanted = {
-                (cell.policy, cell.shift, cell.severity, FIRST_SEED + i)
-                for cell in _grid(asked, _named(asked, seed), task, "cpu").cells()
-                for i in range(cell.episodes)
-            }
-            there = by_run.get((resolve_task(task), seed), [])
-            if wanted <= {(e.policy, e.shift, e.severity, e.seed) for e in there}:
-                whole[task, seed] = there
+            for policy in _named(asked, seed):
+                wanted = {
+                    (cell.shift, cell.severity, FIRST_SEED + i)
+                    for cell in _grid(asked, [policy], task, "cpu").cells()
+                    for i in range(cell.episodes)
+                }
+                there = by_run.get((policy.name, resolve_task(task), seed), [])
+                if wanted <= {(e.shift, e.severity, e.seed) for e in there}:
+                    whole[policy.name, task, seed] = there
     return whole
+
+
+def _missing(asked: Round, kept: Kept, task: str, seed: int) -> list[str]:
+    """The policies that are yet to be evaluated on a task."""
+    return [policy.name for policy in _named(asked, seed) if (policy.name, task, seed) not in kept]
+
+
+def _trainings(asked: Round, kept: Kept, seed: int) -> list[Training]:
+    """What has to be trained for what is missing."""
+    found = []
+    for arm in asked.trained:
+        shown = {other.name for other in asked.arms if arm.name in (other.name, other.weights)}
+        found += [(arm, task, seed) for task in asked.tasks if shown & {*_missing(asked, kept, task, seed)}]
+    return found
 
 
 def _all(kept: Kept, asked: Round, work: Path) -> list[Episode]:
     """Every finished episode, task by task: of earlier machines and of this one."""
     found = []
     for task in asked.tasks:
-        for (of, _), episodes in sorted(kept.items()):
+        for (_, of, _), episodes in kept.items():
             found += episodes if of == task else []
         if _bench(work, task).exists():
             done = open_results(_bench(work, task)).episodes
-            found += [episode for episode in done if (task, episode.training_seed) not in kept]
+            found += [e for e in done if (e.policy, task, e.training_seed) not in kept]
     return found
 
 
@@ -152,14 +166,23 @@ def _is_trained(asked: Round, work: Path, training: Training) -> bool:
 
 
 def _evaluate(
-    asked: Round, work: Path, task: str, seed: int, workers: int, device: str, command: str, costs: Costs
+    asked: Round,
+    work: Path,
+    task: str,
+    seed: int,
+    missing: Sequence[str],
+    workers: int,
+    device: str,
+    command: str,
+    costs: Costs,
 ) -> None:
-    """All arms of one training seed on one task."""
+    """The missing policies of one training seed on one task."""
     out = _bench(work, task)
     before = _episodes(out)
     started = time.monotonic()
-    policies = [Policy(arm.name, _checkpoint(asked, work, arm, task, seed), seed) for arm in asked.arms]
-    policies += _control(asked, seed)
+    arms = [arm for arm in asked.arms if arm.name in missing]
+    policies = [Policy(arm.name, _checkpoint(asked, work, arm, task, seed), seed) for arm in arms]
+    policies += [control for control in _control(asked, seed) if control.name in missing]
     grid = _grid(asked, policies, task, device)
     give_up(run(grid, out, workers, lambda done, total: None, command=command))
     fresh = _episodes(out) - before
@@ -207,11 +230,10 @@ def _episodes(out: Path) -> int:
 
 def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
     costs = Costs(work / "costs.jsonl")
-    trainings = [
-        (arm, task, seed) for seed in asked.training_seeds for arm in asked.trained for task in asked.tasks
-    ]
-    left = [one for one in trainings if (one[1], one[2]) not in kept and not _is_trained(asked, work, one)]
-    lines = [f"{len(left)} of {len(trainings)} trainings to do"]
+    trainings = len(asked.training_seeds) * len(asked.trained) * len(asked.tasks)
+    needed = [one for seed in asked.training_seeds for one in _trainings(asked, kept, seed)]
+    left = [one for one in needed if not _is_trained(asked, work, one)]
+    lines = [f"{len(left)} of {trainings} trainings to do"]
     seconds = 0.0
     for arm in asked.trained:
         each_one = costs.training(arm.kind, asked.steps_of(arm))
