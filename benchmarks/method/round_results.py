@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def kept_episodes(folder: Path) -> list[Episode]:
 def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
     """Writes episodes, table and figure into the folder; there is nothing of this machine's paths in them."""
     write_episodes(folder / EPISODES, episodes)
-    for name, text in ((TABLE, table(asked, episodes, command)), (FIGURE, figure(asked, episodes, command))):
+    found = find(asked, episodes, command)
+    for name, text in ((TABLE, table(found)), (FIGURE, figure(found))):
         with replacing_file(folder / name) as part:
             part.write_text(text, encoding="utf-8")
 
@@ -44,21 +46,45 @@ def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command
     write_report(folder / REPORT, summarise(episodes, _meta(asked, _policies(asked), command)))
 
 
-def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the episodes of a round say, computed once for table and figure."""
+
+    asked: Round
+    command: str
+    episodes: int
+    pairing: Pairing
+    means: Sequence[Mean]
+    beside: dict[str, list[Mean]]
+    """The main arm minus each other one: over all factors, clean, and under each factor."""
+
+    @property
+    def scope(self) -> str:
+        """The task that means of the whole round stand under."""
+        return _scope(self.pairing)
+
+
+def find(asked: Round, episodes: Sequence[Episode], command: str) -> Found:
+    """Means and paired differences of the episodes."""
+    pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
+    others = [arm for arm in pairing.learned if arm != asked.main and asked.main in pairing.learned]
+    beside = {other: _differences(asked, episodes, other, command) for other in others}
+    return Found(asked, command, len(episodes), pairing, means_of(pairing), beside)
+
+
+def table(found: Found) -> str:
     """The arms, and the main arm beside each other, in Markdown.
 
     Rates and drops are means over tasks; intervals are the hierarchical bootstrap's over training seeds and episodes.
     A comparison is paired over training seeds and episodes, and its p values are adjusted by Holm over clean and the
     factors.
     """
-    pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
-    means = means_of(pairing)
-    scope = _scope(pairing)
+    asked, pairing, means, scope = found.asked, found.pairing, found.means, found.scope
     seeds = {arm: len(pairing.training_seeds(arm)) for arm in pairing.policies}
     tasks = _tasks(pairing)
     about = (
         f"Tasks: {tasks}. Demonstrations: {asked.demos}. Play: {_played(asked)}. Training steps: {asked.steps}. "
-        f"Severities: {', '.join(map(str, asked.severities))}. {len(episodes)} episodes so far; "
+        f"Severities: {', '.join(map(str, asked.severities))}. {found.episodes} episodes so far; "
         f"{len(asked.training_seeds)} training seeds planned. "
         "Percent, with 95% intervals over training seeds and episodes."
     )
@@ -88,24 +114,21 @@ def table(asked: Round, episodes: Sequence[Episode], command: str) -> str:
             ],
         ),
     ]
-    for other in pairing.learned:
-        if other != asked.main and asked.main in pairing.learned:
-            lines += ["", f"## {asked.main} minus {other}", "", *_comparison(asked, episodes, other, command)]
+    for other, differences in found.beside.items():
+        lines += ["", f"## {asked.main} minus {other}", "", *_comparison(differences)]
     if len(pairing.tasks) > 1:
         lines += ["", "## By task: clean / shifted", "", *_by_task(pairing, means)]
-    made = f"`{command}`, {machine()}; {pairing.versions}."
+    made = f"`{found.command}`, {machine()}; {pairing.versions}."
     return "\n".join([*lines, "", made, ""])
 
 
-def figure(asked: Round, episodes: Sequence[Episode], command: str) -> str:
+def figure(found: Found) -> str:
     """The arms clean and shifted, and the main arm beside each under shift, as SVG: the numbers of the table."""
-    pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
-    means, scope = means_of(pairing), _scope(pairing)
+    asked, pairing = found.asked, found.pairing
     rows = []
     for arm in pairing.learned:
-        beside = [] if arm == asked.main else _differences(asked, episodes, arm, command)
-        shifted = next((_drawn(m) for m in means if _key(m) == ("rate", arm, scope, ALL)), None)
-        gain = next((_drawn(m) for m in beside if m["shift"] == ALL), None)
+        shifted = next((_drawn(m) for m in found.means if _key(m) == ("rate", arm, found.scope, ALL)), None)
+        gain = next((_drawn(m) for m in found.beside.get(arm, []) if m["shift"] == ALL), None)
         rows.append(Row(arm, _unshifted(pairing, arm, CLEAN), shifted, gain))
     runs = min(len(pairing.training_seeds(arm)) for arm in pairing.learned)
     seeds = (
@@ -114,7 +137,7 @@ def figure(asked: Round, episodes: Sequence[Episode], command: str) -> str:
         else "One training seed: intervals are of that checkpoint alone"
     )
     about = [
-        f"{_tasks(pairing)}; {asked.demos} demonstrations; {len(episodes):,} held-out episodes.",
+        f"{_tasks(pairing)}; {asked.demos} demonstrations; {found.episodes:,} held-out episodes.",
         f"Shifted: mean of {len(pairing.shifts)} factors, severity {', '.join(map(str, asked.severities))}. {seeds}.",
     ]
     return draw(rows, asked.main, about)
@@ -137,14 +160,13 @@ def _tasks(pairing: Pairing) -> str:
 
 
 def _differences(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[Mean]:
-    """The main arm minus another, over all factors, clean, and under each factor."""
     both = [e for e in episodes if e.policy in (other, asked.main)]
     policies = [policy for policy in _policies(asked) if policy["name"] in (other, asked.main)]
     pairing = Pairing(both, _meta(asked, policies, command))
     return [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == _scope(pairing)]
 
 
-def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[str]:
+def _comparison(differences: Iterable[Mean]) -> list[str]:
     return markdown(
         ["under", "points", "p", "p (Holm)", "established"],
         [
@@ -155,7 +177,7 @@ def _comparison(asked: Round, episodes: Iterable[Episode], other: str, command: 
                 f"{m['p_holm'] or 0.0:.3f}",
                 "yes" if m["established"] else "",
             ]
-            for m in _differences(asked, episodes, other, command)
+            for m in differences
         ],
     )
 

@@ -77,11 +77,11 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
     costs = Costs(work / "costs.jsonl")
     kept = _complete(asked, kept_episodes(results))
     for seed in asked.training_seeds:
-        missing = {task: lacking for task in asked.tasks if (lacking := _missing(asked, kept, task, seed))}
+        missing = _missing(asked, kept, seed)
         for task in missing:
             print(f"collecting {task}", flush=True)
             collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
-        left = [one for one in _trainings(asked, kept, seed) if not _is_trained(asked, work, one)]
+        left = [one for one in _trainings(asked, missing, seed) if not _is_trained(asked, work, one)]
         for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
             costs.trained(arm.kind, asked.steps_of(arm), seconds)
             print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
@@ -114,17 +114,19 @@ def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:
     return whole
 
 
-def _missing(asked: Round, kept: Kept, task: str, seed: int) -> list[str]:
-    """The policies that are yet to be evaluated on a task."""
-    return [policy.name for policy in _named(asked, seed) if (policy.name, task, seed) not in kept]
+def _missing(asked: Round, kept: Kept, seed: int) -> dict[str, list[str]]:
+    """The policies that are yet to be evaluated, by task; tasks that lack none are left out."""
+    names = [policy.name for policy in _named(asked, seed)]
+    by_task = {task: [name for name in names if (name, task, seed) not in kept] for task in asked.tasks}
+    return {task: lacking for task, lacking in by_task.items() if lacking}
 
 
-def _trainings(asked: Round, kept: Kept, seed: int) -> list[Training]:
+def _trainings(asked: Round, missing: dict[str, list[str]], seed: int) -> list[Training]:
     """What has to be trained for what is missing."""
     found = []
     for arm in asked.trained:
         shown = {other.name for other in asked.arms if arm.name in (other.name, other.weights)}
-        found += [(arm, task, seed) for task in asked.tasks if shown & {*_missing(asked, kept, task, seed)}]
+        found += [(arm, task, seed) for task, lacking in missing.items() if shown & {*lacking}]
     return found
 
 
@@ -231,7 +233,7 @@ def _episodes(out: Path) -> int:
 def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
     costs = Costs(work / "costs.jsonl")
     trainings = len(asked.training_seeds) * len(asked.trained) * len(asked.tasks)
-    needed = [one for seed in asked.training_seeds for one in _trainings(asked, kept, seed)]
+    needed = [one for seed in asked.training_seeds for one in _trainings(asked, _missing(asked, kept, seed), seed)]
     left = [one for one in needed if not _is_trained(asked, work, one)]
     lines = [f"{len(left)} of {trainings} trainings to do"]
     seconds = 0.0

@@ -190,7 +190,9 @@ def none_fails_and_two_way_succeeds_under_shift():
 def test_the_figure_draws_what_the_episodes_say(tmp_path):
     asked = read_round(declared(tmp_path, TINY))
     svg = ElementTree.fromstring(
-        round_results.figure(asked, none_fails_and_two_way_succeeds_under_shift(), "the command")
+        round_results.figure(
+            round_results.find(asked, none_fails_and_two_way_succeeds_under_shift(), "the command")
+        )
     )
     spots = {
         kind: [float(g[-1].get("cx")) for g in svg.iter(f"{SVG}g") if g.get("class") == kind and len(g) == 2]
@@ -205,7 +207,7 @@ def test_the_figure_draws_what_the_episodes_say(tmp_path):
 def test_the_table_says_what_the_episodes_say(tmp_path):
     asked = read_round(declared(tmp_path, TINY))
     episodes = none_fails_and_two_way_succeeds_under_shift()
-    text = round_results.table(asked, episodes, "the command")
+    text = round_results.table(round_results.find(asked, episodes, "the command"))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line]
     by_arm = {row[0]: row for row in rows if row[0] in ("none", "two_way")}
     assert by_arm["none"][1] == "2"
@@ -223,7 +225,7 @@ def test_the_table_says_what_the_episodes_say(tmp_path):
     assert "`the command`" in text
     assert "one training seed" not in text
     once = [episode for episode in episodes if episode.training_seed == 0]
-    assert "one training seed" in round_results.table(asked, once, "the command")
+    assert "one training seed" in round_results.table(round_results.find(asked, once, "the command"))
 
 
 @pytest.mark.slow
