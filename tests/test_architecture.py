@@ -49,8 +49,8 @@ MAY_IMPORT = {
     "worlds": BASE | {"processes", "data"},
     "train": BASE | {"data"},
     "probe": BASE | {"processes", "worlds", "bench", "checkpoints"},
-    "bench": BASE | {"processes", "worlds", "checkpoints", "monitor"},
-    "runtime": BASE | {"progress", "checkpoints", "realtime", "monitor"},
+    "bench": BASE | {"processes", "worlds", "checkpoints", "monitor", "observing"},
+    "runtime": BASE | {"progress", "checkpoints", "realtime", "monitor", "observing"},
 }
 NEVER = {"flow": ("lerobot", "numpy", "mujoco"), "nets": ("lerobot", "mujoco"), "worlds": ("torch",)}
 
