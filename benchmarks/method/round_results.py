@@ -35,7 +35,10 @@ def kept_episodes(folder: Path) -> list[Episode]:
 def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
     """Writes episodes, table and figure into the folder; there is nothing of this machine's paths in them."""
     write_episodes(folder / EPISODES, episodes)
-    found = find(asked, episodes, command)
+    compared = of_shared_tasks(episodes)
+    if not compared:
+        return
+    found = find(asked, compared, command)
     for name, text in ((TABLE, table(found)), (FIGURE, figure(found))):
         with replacing_file(folder / name) as part:
             part.write_text(text, encoding="utf-8")
@@ -43,7 +46,21 @@ def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) 
 
 def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
     """Writes the bench's report of the episodes, without pictures."""
-    write_report(folder / REPORT, summarise(episodes, _meta(asked, _policies(asked), command)))
+    compared = of_shared_tasks(episodes)
+    if compared:
+        write_report(folder / REPORT, summarise(compared, _meta(asked, _policies(asked), command)))
+
+
+def of_shared_tasks(episodes: Sequence[Episode]) -> list[Episode]:
+    """Those of the tasks that every policy has episodes of; means over other tasks would not compare.
+
+    A round that is resumed on another machine has arms of which a task is still missing.
+    """
+    by_task: dict[str, set[str]] = {}
+    for episode in episodes:
+        by_task.setdefault(episode.task, set()).add(episode.policy)
+    everyone = {episode.policy for episode in episodes}
+    return [episode for episode in episodes if by_task[episode.task] == everyone]
 
 
 @dataclass(frozen=True, slots=True)

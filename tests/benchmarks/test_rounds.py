@@ -1,5 +1,6 @@
 """A round does what its declaration says, once, whatever interrupts it; and its table says what its episodes say."""
 
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -226,6 +227,26 @@ def test_the_table_says_what_the_episodes_say(tmp_path):
     assert "one training seed" not in text
     once = [episode for episode in episodes if episode.training_seed == 0]
     assert "one training seed" in round_results.table(round_results.find(asked, once, "the command"))
+
+
+def test_arms_are_compared_on_the_tasks_that_all_of_them_have(tmp_path):
+    asked = read_round(declared(tmp_path, TINY))
+    episodes = none_fails_and_two_way_succeeds_under_shift()
+    ahead = [replace(e, task="hammer-v3") for e in episodes if e.policy == "two_way"]
+    assert round_results.of_shared_tasks(episodes + ahead) == episodes
+    round_results.keep(tmp_path, asked, episodes + ahead, "the command")
+    assert len(read_episodes(tmp_path / "episodes.parquet")) == len(episodes + ahead)
+    assert "Tasks: drawer-open." in (tmp_path / "table.md").read_text()
+
+
+def test_of_arms_without_a_task_in_common_only_the_episodes_are_kept(tmp_path):
+    asked = read_round(declared(tmp_path, TINY))
+    episodes = [
+        replace(e, task="hammer-v3") if e.policy == "none" else e
+        for e in none_fails_and_two_way_succeeds_under_shift()
+    ]
+    round_results.keep(tmp_path, asked, episodes, "the command")
+    assert [path.name for path in tmp_path.glob("*.*") if path.suffix != ".toml"] == ["episodes.parquet"]
 
 
 @pytest.mark.slow
