@@ -93,8 +93,11 @@ class DAPConfig(PreTrainedConfig):
     image_size: int = None  # type: ignore[assignment]
     """Side in pixels to which images are resized inside the policy."""
     encoder: str = None  # type: ignore[assignment]
-    """`plain` (three convolutions), `residual` (eight residual blocks), or torchvision's `resnet18`, `resnet34`,
-    `resnet50`; one a camera."""
+    """`plain` (three convolutions), `plain_gn` (each followed by group normalisation), `residual` (eight residual
+    blocks), or torchvision's `resnet18`, `resnet34`, `resnet50`; one a camera."""
+    standardize_images: bool = False
+    """Whether the encoder sees each image less its own mean and over its own standard deviation, by channel, instead
+    of its bytes scaled to [-1, 1]."""
     pretrained_backbone_weights: str | None = None
     """Where training starts a `resnet*` encoder from: a safetensors file, or a Hub repository that holds a
     `model.safetensors`, with the names that torchvision and timm share (`timm/resnet18.tv_in1k`). Null: from scratch.
@@ -170,9 +173,9 @@ class DAPConfig(PreTrainedConfig):
             for name in ("hidden_dim", "dynamics_hidden_dim"):
                 if getattr(self, name) % HEAD_DIM:
                     raise UserError(f"policy.{name} is {getattr(self, name)}; a transformer's is a multiple of 64")
-        if self.encoder == "residual" and self.encoder_width % 8:
+        if self.encoder in ("plain_gn", "residual") and self.encoder_width % 8:
             raise UserError(
-                f"policy.encoder_width is {self.encoder_width}; a residual encoder's is a multiple of 8"
+                f"policy.encoder_width is {self.encoder_width}; that of a {self.encoder} encoder is a multiple of 8"
             )
         if self.pretrained_backbone_weights and self.encoder not in RESNETS:
             raise UserError(

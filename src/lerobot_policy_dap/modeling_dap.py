@@ -62,6 +62,7 @@ class DAPPolicy(PreTrainedPolicy):
             config.latent_dim,
             config.encoder,
             pretrained=bool(config.pretrained_backbone_weights),
+            standardize=config.standardize_images,
         )
         # A training that begins, and no checkpoint that is loaded: that holds weights of its own.
         if config.pretrained_backbone_weights and dataset_meta is not None and not config.pretrained_path:

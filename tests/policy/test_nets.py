@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
 from lerobot_policy_dap.nets.augment import random_light, random_shift
@@ -152,10 +154,10 @@ def test_conditions_of_all_steps_at_once_are_those_of_each(make):
         torch.testing.assert_close(model(x, t, together[k], feedback), alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_residual_encoder_sees_where_things_are():
-    """Moving a bright square changes the encoding more than the light of the whole image does not move it."""
+@pytest.mark.parametrize("options", [{"kind": "residual"}, {"kind": "plain_gn"}, {"standardize": True}], ids=str)
+def test_a_normalising_encoder_sees_where_things_are(options):
     torch.manual_seed(0)
-    encoder = ImageEncoder(["a"], size=64, width=8, dim=16, kind="residual").eval()
+    encoder = ImageEncoder(["a"], size=64, width=8, dim=16, **options).eval()
     images = torch.zeros(3, 3, 64, 64)
     images[0, :, 8:16, 8:16] = 1
     images[1, :, 40:48, 40:48] = 1
@@ -164,3 +166,27 @@ def test_a_residual_encoder_sees_where_things_are():
     assert z.shape == (3, 16)
     torch.testing.assert_close(z[0], z[2])
     assert not torch.allclose(z[0], z[1], atol=1e-3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    strength=st.lists(st.floats(0.1, 1.0), min_size=3, max_size=3),
+    offset=st.floats(0.0, 0.5),
+    seed=st.integers(0, 1000),
+)
+def test_a_standardised_image_says_nothing_of_the_strength_and_colour_of_its_light(strength, offset, seed):
+    """Any positive affine change of a channel leaves the encoding alone."""
+    torch.manual_seed(seed)
+    encoder = ImageEncoder(["a"], size=36, width=4, dim=8, standardize=True).eval()
+    image = torch.rand(2, 3, 36, 36)
+    lit = image * torch.tensor(strength).reshape(3, 1, 1) + offset
+    torch.testing.assert_close(encoder({"a": lit}), encoder({"a": image}), atol=1e-3, rtol=1e-3)
+
+
+def test_a_standardised_image_of_one_colour_is_not_blown_up():
+    torch.manual_seed(0)
+    encoder = ImageEncoder(["a"], size=36, width=4, dim=8, standardize=True).eval()
+    black = torch.zeros(1, 3, 36, 36)
+    noisy = black + 1e-5 * torch.randn(1, 3, 36, 36)
+    assert torch.isfinite(encoder({"a": black})).all()
+    torch.testing.assert_close(encoder({"a": noisy}), encoder({"a": black}), atol=0.1, rtol=0)

@@ -300,9 +300,10 @@ def test_the_configuration_survives_its_file(tmp_path):
     [
         ({"coupling": "three_way"}, "two_way"),
         ({"preset": "huge"}, "small, base"),
-        ({"encoder": "vit"}, "plain, residual"),
+        ({"encoder": "vit"}, "plain, plain_gn, residual"),
         ({"velocity": "transformer", "hidden_dim": 100}, "multiple of 64"),
         ({"encoder": "residual", "encoder_width": 12}, "multiple of 8"),
+        ({"encoder": "plain_gn", "encoder_width": 12}, "multiple of 8"),
         ({"n_obs_steps": 0}, "n_obs_steps"),
         ({"n_action_steps": 9}, "n_action_steps"),
         ({"image_size": 8}, "image_size"),
