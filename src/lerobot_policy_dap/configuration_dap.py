@@ -139,6 +139,8 @@ class DAPConfig(PreTrainedConfig):
     image_light: float = 0.0
     """Training images, and never the outcomes, are seen in another light: brightness and contrast change by up to
     exp(±image_light), colours by half as much. 0: as they are."""
+    augmented_share: float = 1.0
+    """Share of the training images that `image_shift` and `image_light` change; the others are as recorded."""
     ema_decay: float = 0.99
     """Decay of the averaged encoder that makes the outcome targets."""
 
@@ -214,8 +216,9 @@ class DAPConfig(PreTrainedConfig):
         for name in ("image_shift", "image_light", "outcome_memory"):
             if getattr(self, name) < 0:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it cannot be negative")
-        if not 0 <= self.feedback_dropout <= 1:
-            raise UserError(f"policy.feedback_dropout is {self.feedback_dropout}; it is a probability, 0 to 1")
+        for name in ("feedback_dropout", "augmented_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"policy.{name} is {getattr(self, name)}; it lies between 0 and 1")
 
     @property
     def arm(self) -> Coupling:

@@ -323,7 +323,8 @@ class DAPPolicy(PreTrainedPolicy):
         if self.encoder.cameras:
             images = {camera: self._observing.history(batch[camera]) for camera in self.encoder.cameras}
             if augment:
-                how = self.config.image_size, self.config.image_shift, self.config.image_light
+                c = self.config
+                how = c.image_size, c.image_shift, c.image_light, c.augmented_share
                 images = {camera: augmented(frames, *how) for camera, frames in images.items()}
             parts.append(self.encoder.history(images))
         if self.state_dim:

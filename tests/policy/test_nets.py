@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
-from lerobot_policy_dap.nets.augment import random_light, random_shift
+from lerobot_policy_dap.nets.augment import augmented, random_light, random_shift
 from lerobot_policy_dap.nets.statistics import Standardize, effective_rank
 from lerobot_policy_dap.nets.velocity import TimeEmbedding
 
@@ -90,6 +90,24 @@ def test_another_light_is_one_light_a_row_within_the_strength_and_changes_nothin
     brightness = (out.mean(dim=(1, 3, 4)) / images.mean(dim=(1, 3, 4))).log()
     assert brightness.abs().max() > strength / 2
     assert random_light(images, 3.0).max() <= 1
+
+
+@pytest.mark.parametrize(("shift", "light"), [(2, 0.0), (0, 0.5), (2, 0.5)])
+def test_a_share_of_the_rows_is_augmented_and_the_others_are_as_recorded(shift, light):
+    torch.manual_seed(0)
+    images = torch.rand(400, 2, 3, 8, 8)
+    same = (augmented(images, 8, shift, light, share=0.25) == images).flatten(1).all(dim=1)
+    assert 0.65 < same.float().mean() < 0.85  # 0.75, and of the shifts one in 25 is none
+    assert torch.equal(augmented(images, 8, shift, light, share=0.0), images)
+
+
+def test_all_rows_are_augmented_as_before_there_was_a_share():
+    """Trainings that began without one repeat: nothing more is drawn."""
+    images = torch.rand(20, 1, 3, 8, 8)
+    torch.manual_seed(0)
+    expected = random_light(random_shift(images, 8, 2), 0.5)
+    torch.manual_seed(0)
+    assert torch.equal(augmented(images, 8, 2, 0.5), expected)
 
 
 def test_times_are_told_apart():

@@ -309,6 +309,7 @@ def test_the_configuration_survives_its_file(tmp_path):
         ({"image_size": 8}, "image_size"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"feedback_dropout": 1.5}, "feedback_dropout"),
+        ({"augmented_share": -0.5}, "augmented_share"),
     ],
 )
 def test_a_bad_option_is_named(options, word):

@@ -9,19 +9,22 @@ from torch.nn import functional as F
 
 
 def augmented(
-    images: Float[Tensor, "B T C height width"], size: int, shift: int, light: float
+    images: Float[Tensor, "B T C height width"], size: int, shift: int, light: float, share: float = 1.0
 ) -> Float[Tensor, "B T C h w"]:
     """Each row's images as another moment of training sees them: `random_shift` by `shift` pixels, `random_light` of
-    strength `light`; 0 leaves either out."""
+    strength `light`; 0 leaves either out. About `share` of the rows are changed so, the others are as recorded."""
+    # Drawn on the CPU, from the generator that training seeds; not at all where nothing depends on it.
+    rows = (torch.rand(len(images)) < share).float() if share < 1 and (shift or light) else None
     if shift:
-        images = random_shift(images, size, shift)
-    return random_light(images, light) if light else images
+        images = random_shift(images, size, shift, rows)
+    return random_light(images, light, rows) if light else images
 
 
 def random_shift(
-    images: Float[Tensor, "B T C height width"], size: int, reach: int
+    images: Float[Tensor, "B T C height width"], size: int, reach: int, rows: Float[Tensor, " B"] | None = None
 ) -> Float[Tensor, "B T C size size"]:
-    """Each row's images, resized to `size`, moved together by up to `reach` whole pixels in both directions.
+    """Each row's images, resized to `size`, moved together by up to `reach` whole pixels in both directions; where
+    `rows` is 0, not at all.
 
     The edge is repeated outwards, as in DrQ (Kostrikov et al., arXiv 2004.13649). Moved one by one, the frames of a
     history would show motion that there was not.
@@ -31,10 +34,13 @@ def random_shift(
     if image.shape[-2:] != (size, size):
         image = F.interpolate(image, size=(size, size), mode="area")
     # Drawn on the CPU, from the generator that training seeds. A place outside is the nearest one inside.
-    corners = torch.randint(-reach, reach + 1, (2, len(image), 1)).to(image.device, non_blocking=True)
-    rows, columns = (corners + torch.arange(size, device=image.device)).clamp(0, size - 1)
+    corners = torch.randint(-reach, reach + 1, (2, len(image), 1))
+    if rows is not None:
+        corners = corners * rows.int().reshape(-1, 1)
+    corners = corners.to(image.device, non_blocking=True)
+    lines, columns = (corners + torch.arange(size, device=image.device)).clamp(0, size - 1)
     first = torch.arange(len(image), device=image.device).reshape(-1, 1, 1) * size * size
-    pixels = first + rows.unsqueeze(-1) * size + columns.unsqueeze(1)
+    pixels = first + lines.unsqueeze(-1) * size + columns.unsqueeze(1)
     # One index a pixel into channels-last memory: five times faster on a CPU than indexing three axes.
     moved = image.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, pixels.flatten())
     shifted: Tensor = moved.reshape(len(image), size, size, -1).permute(0, 3, 1, 2).unflatten(1, (T, -1))
@@ -42,16 +48,20 @@ def random_shift(
 
 
 def random_light(
-    images: Float[Tensor, "B T C height width"], strength: float
+    images: Float[Tensor, "B T C height width"], strength: float, rows: Float[Tensor, " B"] | None = None
 ) -> Float[Tensor, "B T C height width"]:
     """Each row's images in [0, 1], seen in another light: brighter or darker, flatter or harsher, of another colour.
 
     Brightness and contrast are multiplied by up to exp(±strength), evenly on the logarithm, and each colour by up to
     the square root of that; contrast is taken about the row's mean. What leaves [0, 1] is cut off, as by a camera.
+    Where `rows` is 0, they are as they were.
     """
     B, _, C = images.shape[:3]
     # Drawn on the CPU, from the generator that training seeds.
-    drawn = (strength * (2 * torch.rand(2 + C, B, 1, 1, 1, 1) - 1)).exp().to(images.device, non_blocking=True)
+    powers = strength * (2 * torch.rand(2 + C, B, 1, 1, 1, 1) - 1)
+    if rows is not None:
+        powers = powers * rows.reshape(-1, 1, 1, 1, 1)
+    drawn = powers.exp().to(images.device, non_blocking=True)
     contrast = drawn[1]
     gain = drawn[0] * torch.cat(list(drawn[2:].sqrt()), dim=2)
     middle = (gain * images.mean(dim=(1, 3, 4), keepdim=True)).mean(dim=2, keepdim=True)
