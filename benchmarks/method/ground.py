@@ -45,8 +45,7 @@ def main(
         "outputs/ground"
     ),
     demos: str = "25,50",
-    steps: int = 4000,
-    encoder_width: int = 16,
+    steps: int = ground_table.STEPS,
     episodes: int = 50,
     workers: int = 1,
 ) -> None:
@@ -55,12 +54,12 @@ def main(
     data.mkdir(parents=True, exist_ok=True)
     for name in only.split(",") if only else tasks():
         task = resolve_task(name).removesuffix("-v3")
-        training = {"task": task, "steps": steps, "encoder_width": encoder_width}
+        training = {"task": task, "steps": steps, "policy": ground_table.POLICY}
         if any(row.items() >= training.items() for row in _table()["rows"]):
             continue
         print(task, flush=True)
         try:
-            row = training | _measure(task, numbers, data, steps, encoder_width, episodes, workers)
+            row = training | _measure(task, numbers, data, steps, episodes, workers)
         except UserError as error:  # one task's failure is a row too
             row = training | {"error": str(error).strip().splitlines()[-1]}
         print(json.dumps(row), flush=True)
@@ -71,7 +70,7 @@ def main(
             rows = sorted([*table["rows"], row | {"hardware": machine()}], key=lambda r: (r["task"], r["steps"]))
             table |= made | {"rows": rows}
             write_json(RESULTS, table)
-            ground_table.write(table, steps, encoder_width, numbers)
+            ground_table.write(table, steps, numbers)
 
 
 def _table() -> dict[str, Any]:
@@ -79,16 +78,14 @@ def _table() -> dict[str, Any]:
     return read_json(RESULTS) if RESULTS.exists() else {"rows": []}
 
 
-def _measure(
-    task: str, numbers: list[int], data: Path, steps: int, encoder_width: int, episodes: int, workers: int
-) -> dict[str, Any]:
+def _measure(task: str, numbers: list[int], data: Path, steps: int, episodes: int, workers: int) -> dict[str, Any]:
     dataset = data / f"{task}-{max(numbers)}"
     collect(CollectRequest(task, max(numbers)), dataset, lambda what, done, total: None, workers)
-    trained = {n: data / "train" / f"{task}-none-{n}-{steps}-{encoder_width}" for n in numbers}
-    for _ in each(partial(_train, dataset, steps, encoder_width), trained.items(), workers):
+    trained = {n: data / "train" / ground_table.LABEL / f"{task}-{n}-{steps}" for n in numbers}
+    for _ in each(partial(_train, dataset, steps), trained.items(), workers):
         pass
     policies = [*(Policy(f"none-{n}", folder) for n, folder in trained.items()), Policy("expert", None)]
-    out = data / "bench" / f"{task}-{steps}-{encoder_width}"
+    out = data / "bench" / ground_table.LABEL / f"{task}-{steps}"
     plan = make_plan(policies, [task], [], [], episodes=episodes, clean_episodes=episodes, max_steps=300, films=0)
     give_up(run(plan, out, workers, lambda done, total: None))
     done = open_results(out).episodes
@@ -100,15 +97,13 @@ def _measure(
     return row
 
 
-def _train(dataset: Path, steps: int, encoder_width: int, asked: tuple[int, Path]) -> None:
-    """One `none` policy on the first demonstrations; runs in a worker process."""
+def _train(dataset: Path, steps: int, asked: tuple[int, Path]) -> None:
+    """One policy on the first demonstrations; runs in a worker process."""
     n, out = asked
     if checkpoint_of(out, steps):
         return
-    flags = {
-        "policy.coupling": "none", "policy.encoder_width": encoder_width, "save_freq": steps,
-        "dataset.episodes": json.dumps(list(range(n))).replace(" ", ""),
-    }  # fmt: skip
+    flags = {f"policy.{option}": value for option, value in ground_table.POLICY.items()}
+    flags |= {"save_freq": steps, "dataset.episodes": json.dumps(list(range(n))).replace(" ", "")}
     train(train_flags(dataset, out, steps, **flags), frames_dir=dataset.parent / "frames", quiet=True)
 
 

@@ -178,7 +178,8 @@ def _tasks(pairing: Pairing) -> str:
 
 def _differences(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[Mean]:
     both = [e for e in episodes if e.policy in (other, asked.main)]
-    policies = [policy for policy in _policies(asked) if policy["name"] in (other, asked.main)]
+    # A difference is the later policy's minus the earlier one's, wherever the declaration has the main arm.
+    policies = [policy for name in (other, asked.main) for policy in _policies(asked) if policy["name"] == name]
     pairing = Pairing(both, _meta(asked, policies, command))
     return [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == _scope(pairing)]
 

@@ -1,7 +1,7 @@
 """A task is judged fit as the plan says."""
 
 import pytest
-from ground_table import markdown, verdict
+from ground_table import POLICY, markdown, verdict
 
 
 def row(expert=50, none=(0, 0), blind=(0, 0)):
@@ -10,7 +10,7 @@ def row(expert=50, none=(0, 0), blind=(0, 0)):
 
     measured = {f"none, {n}": cell(won) for n, won in zip((25, 50), none, strict=True)}
     measured |= {f"blind, {n}": cell(won) for n, won in zip((25, 50), blind, strict=True)}
-    return {"task": "push", "steps": 4000, "encoder_width": 16, "expert": cell(expert), **measured}
+    return {"task": "push", "steps": 4000, "policy": POLICY, "expert": cell(expert), **measured}
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,9 @@ def test_verdict(measured, said):
 
 def test_the_table_has_the_rows_of_one_training():
     short = row(none=(1, 2)) | {"steps": 1500}
-    failed = {"task": "soccer", "steps": 4000, "encoder_width": 16, "error": "no episode succeeded"}
-    lines = markdown([row(none=(30, 40)), short, failed], 4000, 16, (25, 50)).splitlines()
+    other = row(none=(3, 4)) | {"policy": POLICY | {"encoder_width": 8}}
+    failed = {"task": "soccer", "steps": 4000, "policy": POLICY, "error": "no episode succeeded"}
+    lines = markdown([row(none=(30, 40)), short, other, failed], 4000, (25, 50)).splitlines()
     assert [line for line in lines if line.startswith("| push")] == [
         "| push |  | 100 | 60 | 80 | 0 | 0 | **fit, 25** |"
     ]

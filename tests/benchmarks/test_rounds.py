@@ -12,6 +12,7 @@ import rounds
 from round_costs import Costs
 from round_spec import read_round
 
+from lerobot_policy_dap.bench import means as bench_means
 from lerobot_policy_dap.bench.episodes import Episode, read_episodes, write_episodes
 from lerobot_policy_dap.checkpoints import checkpoint_folder
 from lerobot_policy_dap.errors import UserError
@@ -227,6 +228,15 @@ def test_the_table_says_what_the_episodes_say(tmp_path):
     assert "one training seed" not in text
     once = [episode for episode in episodes if episode.training_seed == 0]
     assert "one training seed" in round_results.table(round_results.find(asked, once, "the command"))
+
+
+def test_the_main_arm_is_never_the_subtrahend_wherever_it_is_declared(tmp_path):
+    asked = read_round(declared(tmp_path, 'main = "none"' + TINY))
+    found = round_results.find(asked, none_fails_and_two_way_succeeds_under_shift(), "the command")
+    text = round_results.table(found)
+    assert "## none minus two_way" in text
+    assert "| all factors | -100.0 [" in text
+    assert [m["estimate"] for m in found.beside["two_way"] if m["shift"] == bench_means.ALL] == [-1.0]
 
 
 def test_arms_are_compared_on_the_tasks_that_all_of_them_have(tmp_path):
