@@ -323,8 +323,7 @@ class DAPPolicy(PreTrainedPolicy):
         if self.encoder.cameras:
             images = {camera: self._observing.history(batch[camera]) for camera in self.encoder.cameras}
             if augment:
-                c = self.config
-                how = c.image_size, c.image_shift, c.image_light, c.augmented_share
+                how = (c := self.config).image_size, c.image_shift, c.image_light, c.augmented_share
                 images = {camera: augmented(frames, *how) for camera, frames in images.items()}
             parts.append(self.encoder.history(images))
         if self.state_dim:
