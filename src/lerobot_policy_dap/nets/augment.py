@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,17 +14,17 @@ def augmented(
     """Each row's images as another moment of training sees them: `random_shift` by `shift` pixels, `random_light` of
     strength `light`; 0 leaves either out. About `share` of the rows are changed so, the others are as recorded."""
     # Drawn on the CPU, from the generator that training seeds; not at all where nothing depends on it.
-    rows = (torch.rand(len(images)) < share).float() if share < 1 and (shift or light) else None
+    rows = torch.rand(len(images)) < share if share < 1 and (shift or light) else None
     if shift:
         images = random_shift(images, size, shift, rows)
     return random_light(images, light, rows) if light else images
 
 
 def random_shift(
-    images: Float[Tensor, "B T C height width"], size: int, reach: int, rows: Float[Tensor, " B"] | None = None
+    images: Float[Tensor, "B T C height width"], size: int, reach: int, rows: Bool[Tensor, " B"] | None = None
 ) -> Float[Tensor, "B T C size size"]:
     """Each row's images, resized to `size`, moved together by up to `reach` whole pixels in both directions; where
-    `rows` is 0, not at all.
+    `rows` is false, not at all.
 
     The edge is repeated outwards, as in DrQ (Kostrikov et al., arXiv 2004.13649). Moved one by one, the frames of a
     history would show motion that there was not.
@@ -36,7 +36,7 @@ def random_shift(
     # Drawn on the CPU, from the generator that training seeds. A place outside is the nearest one inside.
     corners = torch.randint(-reach, reach + 1, (2, len(image), 1))
     if rows is not None:
-        corners = corners * rows.int().reshape(-1, 1)
+        corners = corners * rows.reshape(-1, 1)
     corners = corners.to(image.device, non_blocking=True)
     lines, columns = (corners + torch.arange(size, device=image.device)).clamp(0, size - 1)
     first = torch.arange(len(image), device=image.device).reshape(-1, 1, 1) * size * size
@@ -48,13 +48,13 @@ def random_shift(
 
 
 def random_light(
-    images: Float[Tensor, "B T C height width"], strength: float, rows: Float[Tensor, " B"] | None = None
+    images: Float[Tensor, "B T C height width"], strength: float, rows: Bool[Tensor, " B"] | None = None
 ) -> Float[Tensor, "B T C height width"]:
     """Each row's images in [0, 1], seen in another light: brighter or darker, flatter or harsher, of another colour.
 
     Brightness and contrast are multiplied by up to exp(±strength), evenly on the logarithm, and each colour by up to
     the square root of that; contrast is taken about the row's mean. What leaves [0, 1] is cut off, as by a camera.
-    Where `rows` is 0, they are as they were.
+    Where `rows` is false, they are as they were.
     """
     B, _, C = images.shape[:3]
     # Drawn on the CPU, from the generator that training seeds.
