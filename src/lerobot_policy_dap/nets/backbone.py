@@ -24,26 +24,29 @@ class ResNetTower(nn.Module):
         kind: one of `RESNETS`.
         channels: of the features given.
         pretrained: whether `load` follows.
+        standardized: whether images come standardised by themselves, and not by what is usual in ImageNet, on which
+            published weights were trained.
     """
 
-    def __init__(self, kind: str, channels: int, pretrained: bool) -> None:
+    def __init__(self, kind: str, channels: int, pretrained: bool, standardized: bool = False) -> None:
         super().__init__()
+        self.standardized = standardized
         norm = FrozenBatchNorm2d if pretrained else partial(nn.GroupNorm, 16)
         net = models.get_model(kind, weights=None, norm_layer=norm)
         width = net.fc.in_features
         net.fc = net.avgpool = nn.Identity()  # where things are counts: features are not pooled
         self.net = net
         self.draw = nn.Sequential(nn.Conv2d(width, channels, 1), nn.ReLU())
-        # The mean and spread of ImageNet, on which published weights were trained.
+        # The mean and spread of ImageNet.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
 
     def forward(self, image: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B C h w"]:
-        """The features of images in [-1, 1]: a 32nd of their size, rounded up."""
+        """The features of images, in [-1, 1] or standardised: a 32nd of their size, rounded up."""
         net = self.net
-        x = ((image + 1) / 2 - self.mean) / self.std
+        x = image if self.standardized else ((image + 1) / 2 - self.mean) / self.std
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
         x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
         drawn: Tensor = self.draw(x)
