@@ -16,7 +16,8 @@ from .nets.encoder import KINDS as ENCODERS
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "image_size": 84,
-        "encoder": "plain",
+        "encoder": "plain_gn",
+        "standardize_images": True,
         "encoder_width": 32,
         "latent_dim": 128,
         "velocity": "mlp",
@@ -29,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {
         "image_size": 96,
         "encoder": "residual",
+        "standardize_images": True,
         "encoder_width": 64,
         "latent_dim": 512,
         "velocity": "transformer",
@@ -95,9 +97,9 @@ class DAPConfig(PreTrainedConfig):
     encoder: str = None  # type: ignore[assignment]
     """`plain` (three convolutions), `plain_gn` (each followed by group normalisation), `residual` (eight residual
     blocks), or torchvision's `resnet18`, `resnet34`, `resnet50`; one a camera."""
-    standardize_images: bool = False
+    standardize_images: bool = None  # type: ignore[assignment]
     """Whether the encoder sees each image less its own mean and over its own standard deviation, by channel, instead
-    of its bytes scaled to [-1, 1]."""
+    of its bytes scaled to [-1, 1]. Where it is not given, with the preset's own encoder alone."""
     pretrained_backbone_weights: str | None = None
     """Where training starts a `resnet*` encoder from: a safetensors file, or a Hub repository that holds a
     `model.safetensors`, with the names that torchvision and timm share (`timm/resnet18.tv_in1k`). Null: from scratch.
@@ -166,6 +168,8 @@ class DAPConfig(PreTrainedConfig):
         super().__post_init__()
         if self.preset not in PRESETS:
             raise UserError(f"policy.preset is {self.preset!r}; choose one of: {', '.join(PRESETS)}")
+        if self.encoder is not None and self.standardize_images is None:
+            self.standardize_images = False  # as it is with published weights, and was before there was a choice
         for name, size in PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 setattr(self, name, size)

@@ -13,7 +13,7 @@ from lerobot_policy_dap.bench.plan import Plan, Policy, make_plan
 
 SIZE = 48
 SMALL: dict[str, dict[str, Any]] = {
-    "dap": {"image_size": 36, "encoder_width": 4, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 8, "n_action_steps": 4},
+    "dap": {"image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 8, "n_action_steps": 4},
     "act": {
         "dim_model": 32, "n_heads": 2, "dim_feedforward": 32, "n_encoder_layers": 1, "chunk_size": 8, "n_action_steps": 4,
         "pretrained_backbone_weights": None,

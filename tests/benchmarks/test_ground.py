@@ -1,40 +1,36 @@
 """A task is judged fit as the plan says."""
 
 import pytest
-from ground_table import POLICY, markdown, verdict
+from ground_table import markdown, verdict
 
 
-def row(expert=50, none=(0, 0), blind=(0, 0)):
-    def cell(n):
-        return {"successes": n, "episodes": 50}
-
-    measured = {f"none, {n}": cell(won) for n, won in zip((25, 50), none, strict=True)}
-    measured |= {f"blind, {n}": cell(won) for n, won in zip((25, 50), blind, strict=True)}
-    return {"task": "push", "steps": 4000, "policy": POLICY, "expert": cell(expert), **measured}
+def rates(expert=1.0, none=(0.0, 0.0), blind=(0.0, 0.0)):
+    found = {("expert", "none"): expert}
+    for n, learned, unseeing in zip((25, 50), none, blind, strict=False):
+        found |= {(f"none-{n}", "none"): learned, (f"none-{n}", "blind"): unseeing}
+    return found
 
 
 @pytest.mark.parametrize(
     ("measured", "said"),
     [
-        (row(none=(30, 40)), "**fit, 25**"),
-        (row(none=(29, 47)), "**fit, 50**"),
-        (row(none=(29, 48)), "half learned; no room above"),
-        (row(none=(40, 40), blind=(8, 7)), "**fit, 50**"),
-        (row(none=(40, 40), blind=(8, 8)), "needs no image"),
-        (row(expert=44, none=(40, 40)), "the expert fails too often"),
-        ({"task": "push", "error": "no episode succeeded"}, "no episode succeeded"),
+        (rates(none=(0.60, 0.80)), "**fit, 25**"),
+        (rates(none=(0.58, 0.94)), "**fit, 50**"),
+        (rates(none=(0.58, 0.96)), "half learned; no room above"),
+        (rates(none=(0.58,)), "half learned"),
+        (rates(none=(0.80, 0.80), blind=(0.16, 0.14)), "**fit, 50**"),
+        (rates(none=(0.80, 0.80), blind=(0.16, 0.16)), "needs no image"),
+        (rates(expert=0.88, none=(0.80, 0.80)), "the expert fails too often"),
+        ({("none-25", "none"): 0.8, ("none-25", "blind"): 0.0}, "the expert fails too often"),
     ],
 )
 def test_verdict(measured, said):
-    assert verdict(measured, (25, 50)) == said
+    assert verdict(measured) == said
 
 
-def test_the_table_has_the_rows_of_one_training():
-    short = row(none=(1, 2)) | {"steps": 1500}
-    other = row(none=(3, 4)) | {"policy": POLICY | {"encoder_width": 8}}
-    failed = {"task": "soccer", "steps": 4000, "policy": POLICY, "error": "no episode succeeded"}
-    lines = markdown([row(none=(30, 40)), short, other, failed], 4000, (25, 50)).splitlines()
-    assert [line for line in lines if line.startswith("| push")] == [
-        "| push |  | 100 | 60 | 80 | 0 | 0 | **fit, 25** |"
+def test_the_table_leaves_what_was_not_measured_empty():
+    lines = markdown({"push-v3": rates(none=(0.6, 0.8)), "soccer-v3": rates(none=(0.1,))}).splitlines()
+    assert lines[-2:] == [
+        "| push | hard | 100 | 60 | 80 | 0 | 0 | **fit, 25** |",
+        "| soccer | medium | 100 | 10 |  | 0 |  | half learned |",
     ]
-    assert lines[-1] == "| soccer |  |  |  |  |  |  | no episode succeeded |"

@@ -35,7 +35,7 @@ image_size = 48
 TINY = f"""{HEAD}
 [policy]
 image_size = 48
-encoder_width = 4
+encoder_width = 8
 latent_dim = 8
 hidden_dim = 16
 depth = 1

@@ -25,7 +25,7 @@ def test_a_card_says_what_the_policy_is():
     text = card(made)
     for said in (
         "license: apache-2.0", "library_name: lerobot", "- mine", "- dap", "user/drawer", "arxiv.org/abs/2510.27114",
-        "`two_way`: policy and dynamics model see each other's estimates", "plain encoder at 36 pixels",
+        "`two_way`: policy and dynamics model see each other's estimates", "plain_gn encoder at 36 pixels",
         "6 actions, 3 executed, 4 flow steps", "6 steps ahead", "| Trained for | 3 steps |", "hf download user/policy",
         "dap eval", "lerobot-rollout", "`observation.images.front`", "None are claimed here",
     ):  # fmt: skip

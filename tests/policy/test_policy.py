@@ -21,7 +21,7 @@ def config(cameras=(CAMERA,), state=3, **options):
     inputs = {camera: PolicyFeature(FeatureType.VISUAL, (3, 40, 48)) for camera in cameras}
     if state:
         inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (state,))
-    small = {"image_size": 36, "encoder_width": 4, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 6}
+    small = {"image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 6}
     return DAPConfig(
         device="cpu",
         input_features=inputs,
@@ -104,7 +104,14 @@ def test_a_preset_gives_the_sizes_that_are_not_given():
     base = DAPConfig(preset="base")
     assert (base.encoder, base.velocity, base.latent_dim, base.depth) == ("residual", "transformer", 512, 6)
     assert DAPConfig(preset="base", hidden_dim=128).hidden_dim == 128
-    assert DAPConfig().encoder == "plain"
+    assert DAPConfig().encoder == "plain_gn"
+
+
+def test_images_are_standardised_before_the_presets_own_encoder_alone():
+    assert DAPConfig().standardize_images
+    assert DAPConfig(preset="base").standardize_images
+    assert not DAPConfig(encoder="plain_gn").standardize_images
+    assert DAPConfig(encoder="resnet18", standardize_images=True).standardize_images
 
 
 def test_all_arms_have_the_same_weights():

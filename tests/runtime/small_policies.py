@@ -19,9 +19,9 @@ CAMERA, STATE, ACTION = "observation.images.front", "observation.state", "action
 C, H, W, D, A = 3, 48, 64, 3, 2
 RESNET = {"pretrained_backbone_weights": None}
 OPTIONS = {
-    "dap": {"image_size": 36, "encoder_width": 4, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 6,
+    "dap": {"image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 6,
             "n_action_steps": 3, "inference_seed": None},
-    "dap_looking_back": {"image_size": 36, "encoder_width": 4, "latent_dim": 8, "hidden_dim": 16, "depth": 1,
+    "dap_looking_back": {"image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16, "depth": 1,
                          "horizon": 6, "n_action_steps": 3, "inference_seed": None, "n_obs_steps": 3},
     "act": {**RESNET, "dim_model": 32, "n_heads": 2, "dim_feedforward": 32, "n_encoder_layers": 1,
             "n_vae_encoder_layers": 1, "chunk_size": 6, "n_action_steps": 3},
@@ -97,12 +97,14 @@ def serving(model, **options):
         await server.start()
         return server
 
-    server = within(make())
-    server.within = within
     try:
-        yield server
-    finally:
-        within(server.stop())
+        server = within(make())
+        server.within = within
+        try:
+            yield server
+        finally:
+            within(server.stop())
+    finally:  # also where it did not start: a loop that goes on keeps pytest from ending
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
