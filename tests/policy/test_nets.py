@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
 from lerobot_policy_dap.nets.augment import augmented, random_light, random_shift
+from lerobot_policy_dap.nets.encoder import PlanarGroupNorm
 from lerobot_policy_dap.nets.statistics import Standardize, effective_rank
 from lerobot_policy_dap.nets.velocity import TimeEmbedding
 
@@ -184,6 +186,24 @@ def test_a_normalising_encoder_sees_where_things_are(options):
     assert z.shape == (3, 16)
     torch.testing.assert_close(z[0], z[2])
     assert not torch.allclose(z[0], z[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"])
+def test_normalisation_plane_by_plane_is_group_normalisation(memory_format):
+    torch.manual_seed(0)
+    planar, usual = PlanarGroupNorm(8, 16), nn.GroupNorm(8, 16)
+    nn.init.normal_(usual.weight)
+    nn.init.normal_(usual.bias)
+    planar.load_state_dict(usual.state_dict())
+    found = []
+    for norm in (planar, usual):
+        x = torch.randn(3, 16, 5, 7, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=memory_format)
+        x.requires_grad_()
+        out = norm(x)
+        out.square().sum().backward()
+        found.append((out, x.grad, norm.weight.grad, norm.bias.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 @settings(deadline=None, max_examples=20)
