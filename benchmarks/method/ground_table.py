@@ -27,9 +27,7 @@ def rates(episodes: Iterable[Episode]) -> dict[str, Rates]:
     won: dict[str, dict[tuple[str, str], list[bool]]] = {}
     for e in episodes:
         won.setdefault(e.task, {}).setdefault((e.policy, e.shift), []).append(e.success)
-    return {
-        task: {cell: sum(found) / len(found) for cell, found in cells.items()} for task, cells in won.items()
-    }
+    return {task: {cell: sum(found) / len(found) for cell, found in cells.items()} for task, cells in won.items()}
 
 
 def verdict(found: Rates) -> str:
@@ -55,7 +53,13 @@ def verdict(found: Rates) -> str:
 def markdown(found: Mapping[str, Rates]) -> str:
     """The tasks' rates in percent, and what follows from them."""
     columns = [(EXPERT, CLEAN), *((f"none-{n}", shift) for shift in (CLEAN, BLIND) for n in DEMOS)]
-    head = ["task", "difficulty", EXPERT, *(f"{kind}, {n}" for kind in ("none", "blind") for n in DEMOS), "verdict"]
+    head = [
+        "task",
+        "difficulty",
+        EXPERT,
+        *(f"{kind}, {n}" for kind in ("none", "blind") for n in DEMOS),
+        "verdict",
+    ]
     cells = [
         [
             task.removesuffix("-v3"),

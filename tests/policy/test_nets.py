@@ -188,7 +188,9 @@ def test_a_normalising_encoder_sees_where_things_are(options):
     assert not torch.allclose(z[0], z[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"])
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"]
+)
 def test_normalisation_plane_by_plane_is_group_normalisation(memory_format):
     torch.manual_seed(0)
     planar, usual = PlanarGroupNorm(8, 16), nn.GroupNorm(8, 16)
@@ -197,7 +199,9 @@ def test_normalisation_plane_by_plane_is_group_normalisation(memory_format):
     planar.load_state_dict(usual.state_dict())
     found = []
     for norm in (planar, usual):
-        x = torch.randn(3, 16, 5, 7, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=memory_format)
+        x = torch.randn(3, 16, 5, 7, generator=torch.Generator().manual_seed(1)).contiguous(
+            memory_format=memory_format
+        )
         x.requires_grad_()
         out = norm(x)
         out.square().sum().backward()
