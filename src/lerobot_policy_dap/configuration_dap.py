@@ -168,11 +168,12 @@ class DAPConfig(PreTrainedConfig):
         super().__post_init__()
         if self.preset not in PRESETS:
             raise UserError(f"policy.preset is {self.preset!r}; choose one of: {', '.join(PRESETS)}")
-        if self.encoder is not None and self.standardize_images is None:
+        sizes = PRESETS[self.preset]
+        missing = [name for name in sizes if getattr(self, name) is None]
+        for name in missing:
+            setattr(self, name, sizes[name])
+        if "standardize_images" in missing and "encoder" not in missing:
             self.standardize_images = False  # as it is with published weights, and was before there was a choice
-        for name, size in PRESETS[self.preset].items():
-            if getattr(self, name) is None:
-                setattr(self, name, size)
         for name, kinds in (("encoder", ENCODERS), ("velocity", ("mlp", "transformer"))):
             if getattr(self, name) not in kinds:
                 raise UserError(f"policy.{name} is {getattr(self, name)!r}; choose one of: {', '.join(kinds)}")
