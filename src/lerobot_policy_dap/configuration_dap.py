@@ -127,6 +127,8 @@ class DAPConfig(PreTrainedConfig):
     """λ_true, weight of the dynamics loss given the demonstrated chunk."""
     align: bool = True
     """Whether the dynamics loss reaches the policy through its estimate of the chunk."""
+    dynamics_teaches_encoder: bool = True
+    """Whether the dynamics loss reaches the encoder through what the dynamics is told of the observation."""
     feedback_dropout: float = 0.25
     """Probability with which a training row sees the null token instead of the predicted outcome."""
     time_alpha: float = 1.0

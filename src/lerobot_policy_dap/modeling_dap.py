@@ -113,9 +113,8 @@ class DAPPolicy(PreTrainedPolicy):
         context = self.context(batch, augment=self.training)
         outcome, outcome_is_pad = self._outcome(batch, context)
         action = batch[ACTION]
-        action_is_pad = batch.get(f"{ACTION}_is_pad")
-        if action_is_pad is None:
-            action_is_pad = torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device)
+        nothing = torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device)
+        action_is_pad = batch.get(f"{ACTION}_is_pad", nothing)
         losses = flow_losses(
             self.policy,
             self.dynamics,
@@ -126,6 +125,7 @@ class DAPPolicy(PreTrainedPolicy):
             feedback_dropout=self.config.feedback_dropout,
             imitate=imitated(batch, self.config.dynamics_only_tasks, draws),
             align=self.config.align,
+            teach_context=self.config.dynamics_teaches_encoder,
             time_alpha=self.config.time_alpha,
         )
         loss = (

@@ -335,6 +335,15 @@ def test_rows_of_a_dynamics_only_task_teach_the_policy_nothing():
     assert any(p.grad is not None and p.grad.any() for p in made.encoder.parameters())
 
 
+def test_an_encoder_that_the_dynamics_does_not_teach_learns_from_what_is_imitated_alone():
+    made = policy(coupling="two_way", align=False, dynamics_teaches_encoder=False).train()
+    for task, taught in (("play", False), ("lift", True)):
+        made.zero_grad(set_to_none=True)
+        made(batch(made) | {"task": [task] * 5})[0].backward()
+        assert any(p.grad is not None and bool(p.grad.any()) for p in made.encoder.parameters()) == taught
+        assert any(p.grad is not None and p.grad.any() for p in made.dynamics.parameters())
+
+
 def test_a_row_that_is_not_imitated_leaves_the_policys_loss_as_it_is_without_it():
     made = policy(coupling="auxiliary", image_shift=0, dynamics_weight=0, dynamics_true_weight=0).eval()
 

@@ -41,6 +41,7 @@ def flow_losses(
     feedback_dropout: float,
     imitate: Bool[Tensor, "B"] | None = None,
     align: bool = True,
+    teach_context: bool = True,
     time_alpha: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> FlowLosses:
@@ -64,6 +65,8 @@ def flow_losses(
         imitate: rows whose chunk is to be imitated; the others teach the dynamics alone, and what came of their own
             chunk, not of the policy's idea of a chunk there. None: all.
         align: whether the dynamics' loss reaches the policy through â.
+        teach_context: whether the dynamics' loss reaches `context` through what the dynamics is told of it; through
+            â it may still.
         time_alpha: t ~ Beta(time_alpha, 1); 1 is uniform, larger looks more at noisy samples.
     """
     B = len(action)
@@ -89,7 +92,8 @@ def flow_losses(
         return FlowLosses(masked_mse(v, v_star, action_weight), zero, zero, zero)
 
     told = coupling.dynamics_sees
-    dynamics_z = dynamics.condition(t, context, time_seen(told, t))
+    given = context if teach_context else context.detach()
+    dynamics_z = dynamics.condition(t, given, time_seen(told, t))
     draft = _draft(policy, context, action_noise) if told is Seen.DRAFT else None
 
     def seen(v: Tensor) -> Tensor | None:
@@ -110,7 +114,7 @@ def flow_losses(
     u = dynamics(s_t, t, dynamics_z, chunk if align or chunk is None else chunk.detach())
     u_true = u
     if told is not Seen.NOTHING:
-        u_true = dynamics(s_t, t, dynamics.condition(t, context, torch.zeros_like(t)), action)
+        u_true = dynamics(s_t, t, dynamics.condition(t, given, torch.zeros_like(t)), action)
     return FlowLosses(
         policy=masked_mse(v, v_star, action_weight),
         dynamics=masked_mse(u, u_star, estimate_weight),
