@@ -47,7 +47,7 @@ def train_flags(dataset, out, coupling, steps=6, **more):
         "policy.device": "cpu",
         "policy.push_to_hub": "false",
         "policy.image_size": SIZE,
-        "policy.encoder_width": 4,
+        "policy.encoder_width": 8,
         "policy.latent_dim": 8,
         "policy.hidden_dim": 16,
         "policy.depth": 1,
