@@ -29,7 +29,7 @@ from .nets import ImageEncoder, velocity_network
 from .nets.augment import augmented
 from .nets.memory import OutcomeMemory
 from .nets.statistics import Standardize
-from .observing import Observing, imitated
+from .observing import Observing, imitated, padding
 from .realtime import Guide, continued, executable, guidance
 from .training_figures import TrainingFigures
 from .weights import load_all, load_backbones, recording_of
@@ -113,14 +113,12 @@ class DAPPolicy(PreTrainedPolicy):
         context = self.context(batch, augment=self.training)
         outcome, outcome_is_pad = self._outcome(batch, context)
         action = batch[ACTION]
-        nothing = torch.zeros(action.shape[:2], dtype=torch.bool, device=action.device)
-        action_is_pad = batch.get(f"{ACTION}_is_pad", nothing)
         losses = flow_losses(
             self.policy,
             self.dynamics,
             self.config.arm,
             *(x.repeat_interleave(draws, dim=0) for x in (context, action, outcome)),
-            action_is_pad=action_is_pad.repeat_interleave(draws, dim=0),
+            action_is_pad=padding(batch, ACTION).repeat_interleave(draws, dim=0),
             outcome_is_pad=outcome_is_pad.repeat_interleave(draws, dim=0),
             feedback_dropout=self.config.feedback_dropout,
             imitate=imitated(batch, self.config.dynamics_only_tasks, draws),
@@ -323,7 +321,8 @@ class DAPPolicy(PreTrainedPolicy):
         if self.encoder.cameras:
             images = {camera: self._observing.history(batch[camera]) for camera in self.encoder.cameras}
             if augment:
-                how = (c := self.config).image_size, c.image_shift, c.image_light, c.augmented_share
+                c = self.config
+                how = c.image_size, c.image_shift, c.image_light, c.augmented_share
                 images = {camera: augmented(frames, *how) for camera, frames in images.items()}
             parts.append(self.encoder.history(images))
         if self.state_dim:
@@ -353,10 +352,7 @@ class DAPPolicy(PreTrainedPolicy):
             )
         index = [times.index(offset) for offset in self.config.outcome_offsets]
         raw = self._outcome_features({key: batch[key][:, index].flatten(0, 1) for key in self._observing.keys})
-        is_pad = batch.get(f"{first}_is_pad")
-        past_end = torch.zeros(B, len(index), dtype=torch.bool, device=raw.device)
-        if is_pad is not None:
-            past_end = is_pad[:, index]
+        past_end = padding(batch, first)[:, index]
         if self.memory is not None and self.training:
             shown = imitated(batch, self.config.dynamics_only_tasks, 1)
             whole = ~past_end.any(dim=1) if shown is None else shown & ~past_end.any(dim=1)

@@ -80,6 +80,12 @@ class Observing:
             log.info("the task text is ignored: dap looks at %s alone", ", ".join(self.keys))
 
 
+def padding(batch: Mapping[str, Any], key: str) -> Bool[Tensor, "B T"]:
+    """Which steps of a batch's actions or observations lie past the episode's end; none where LeRobot does not say."""
+    said: Tensor | None = batch.get(f"{key}_is_pad")
+    return torch.zeros(batch[key].shape[:2], dtype=torch.bool, device=batch[key].device) if said is None else said
+
+
 def imitated(batch: Mapping[str, Any], dynamics_only: Sequence[str], draws: int) -> Bool[Tensor, "R"] | None:
     """Which of the `draws` repetitions of each row are imitated, by its task; None where all are."""
     tasks = batch.get("task")

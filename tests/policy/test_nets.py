@@ -8,7 +8,7 @@ from torch import nn
 
 from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
 from lerobot_policy_dap.nets.augment import augmented, random_light, random_shift
-from lerobot_policy_dap.nets.encoder import PlanarGroupNorm
+from lerobot_policy_dap.nets.normalisation import PlanarGroupNorm
 from lerobot_policy_dap.nets.statistics import Standardize, effective_rank
 from lerobot_policy_dap.nets.velocity import TimeEmbedding
 

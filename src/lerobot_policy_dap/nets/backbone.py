@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
+from .normalisation import PlanarGroupNorm
+
 RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
@@ -31,7 +33,7 @@ class ResNetTower(nn.Module):
     def __init__(self, kind: str, channels: int, pretrained: bool, standardized: bool = False) -> None:
         super().__init__()
         self.standardized = standardized
-        norm = FrozenBatchNorm2d if pretrained else partial(nn.GroupNorm, 16)
+        norm = FrozenBatchNorm2d if pretrained else partial(PlanarGroupNorm, 16)
         net = models.get_model(kind, weights=None, norm_layer=norm)
         width = net.fc.in_features
         net.fc = net.avgpool = nn.Identity()  # where things are counts: features are not pooled

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .backbone import RESNETS, ResNetTower
+from .normalisation import PlanarGroupNorm
 
 
 class ImageEncoder(nn.Module):
@@ -132,19 +133,6 @@ class ImageEncoder(nn.Module):
 
 _LEAST_SPREAD = 1e-3
 """Standard deviation, added in squares, below which an image is one colour, whose noise is not to be blown up."""
-
-
-class PlanarGroupNorm(nn.GroupNorm):
-    """Group normalisation that goes through its image plane by plane on a CPU.
-
-    There torch's own takes ten times as long where channels come last in memory, longer than the convolutions.
-    """
-
-    def forward(self, x: Float[Tensor, "B channels height width"]) -> Tensor:
-        """The image with each group of channels normalised."""
-        if x.device.type != "cpu":
-            return super().forward(x)
-        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 def _plain(width: int) -> nn.Sequential:
