@@ -55,6 +55,7 @@ class Round:
     Args:
         main: the arm that the others are compared with.
         policy: `--policy.*` options of all arms that are a dap.
+        noise: of the demonstrations' actions, as `dap collect --noise`.
         expert: whether the scripted expert is evaluated too, once a task.
     """
 
@@ -75,6 +76,7 @@ class Round:
     max_steps: int = 300
     cameras: tuple[str, ...] = ("corner2",)
     image_size: int = 84
+    noise: float = 0.0
     expert: bool = False
 
     @property
@@ -85,7 +87,7 @@ class Round:
     def collection(self, task: str) -> CollectRequest:
         """The demonstrations and the play of a task."""
         settings = RenderSettings(self.image_size, self.image_size)
-        return CollectRequest(task, self.demos, self.cameras, settings, play=self.play)
+        return CollectRequest(task, self.demos, self.cameras, settings, self.noise, play=self.play)
 
     def steps_of(self, arm: Arm) -> int:
         """Training steps of an arm."""

@@ -82,6 +82,13 @@ def test_an_arm_learns_from_the_episodes_that_it_asks_for(tmp_path):
     assert [arm.name for arm in asked.trained] == ["none", "two_way"]
 
 
+def test_demonstrations_are_as_noisy_as_the_round_declares(tmp_path):
+    quiet = read_round(declared(tmp_path, TINY)).collection("drawer-open")
+    noisy = read_round(declared(tmp_path, "noise = 0.3\n" + TINY)).collection("drawer-open")
+    assert quiet.noise == 0
+    assert noisy == replace(quiet, noise=0.3)
+
+
 PEER = f"""{HEAD}
 expert = true
 main = "act"
