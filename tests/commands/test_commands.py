@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from commands_support import EPISODES, SIZE, TASK, dap, run, train_flags
+from commands_support import BIN, EPISODES, SIZE, TASK, dap, run, train_flags
+from lerobot.processor import DataProcessorPipeline
 from safetensors.torch import load_file
+
+from lerobot_policy_dap.modeling_dap import DAPPolicy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
@@ -72,9 +75,7 @@ def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one(trained, dat
     shutil.rmtree(out / "checkpoints" / "000006")
     (out / "checkpoints" / "last").unlink()
     (out / "checkpoints" / "last").symlink_to("000003")
-    for config in out.rglob("train_config.json"):
-        config.write_text(config.read_text().replace(str(trained), str(out)))
-    dap("train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=3))
+    dap("train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=3))  # where it lies now
     one, two = weights(trained, "000006"), weights(out, "000006")
     assert one.keys() == two.keys()
     assert all(torch.equal(one[k], two[k]) for k in one)
@@ -104,6 +105,32 @@ def test_fine_tuning_goes_on_from_a_checkpoint(trained, dataset, frames, tmp_pat
     tuned = weights(out, "000001")
     before = weights(trained, "000006")
     assert tuned["updates"] == before["updates"] + 1  # it went on from the checkpoint
+
+
+def test_training_uploads_only_where_a_repository_is_named(trained, dataset, frames, tmp_path, monkeypatch):
+    """Without `--policy.push_to_hub=false` LeRobot asks for a repository; a finished training is not lost to the Hub."""
+    uploaded = []
+    monkeypatch.setattr(DAPPolicy, "push_model_to_hub", lambda policy, config, **_: uploaded.append(policy))
+    monkeypatch.setattr(
+        DataProcessorPipeline, "push_to_hub", lambda processor, repository: uploaded.append(repository)
+    )
+    alone = [flag for flag in train_flags(dataset, tmp_path / "alone", "none", steps=1) if "push" not in flag]
+    dap("train", "--frames-dir", frames, *alone)
+    assert uploaded == []
+    named = train_flags(
+        dataset, tmp_path / "named", "none", steps=1,
+        **{"policy.push_to_hub": "true", "policy.repo_id": "someone/drawer"},
+    )  # fmt: skip
+    dap("train", "--frames-dir", frames, *named)
+    assert uploaded[1:] == ["someone/drawer", "someone/drawer"]
+
+    def down(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(DAPPolicy, "push_model_to_hub", down)
+    done = dap("train", "--frames-dir", frames, *named, check=False)
+    assert done.returncode == 2
+    assert "is finished, but was not uploaded to someone/drawer (no network)" in done.stderr
 
 
 def test_training_into_a_folder_with_another_run_is_refused(trained, dataset, frames):
@@ -140,6 +167,18 @@ def test_lerobot_train_and_lerobot_eval_take_the_policy_and_the_environment(data
     assert list((tmp_path / "eval").rglob("*.mp4"))
 
 
+def test_lerobot_train_in_two_processes_and_mixed_precision(dataset, tmp_path):
+    out = tmp_path / "lerobot"
+    run(
+        "accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=bf16",
+        "--dynamo_backend=no", BIN / "lerobot-train",
+        *train_flags(dataset, out, "two_way", steps=2, **{"policy.use_amp": "true"}),
+    )  # fmt: skip
+    made = weights(out, "000002")
+    assert made["updates"] == 2
+    assert all(value.dtype in (torch.float32, torch.int64) and value.isfinite().all() for value in made.values())
+
+
 def test_lerobot_train_resumes_what_dap_train_saved(trained, dataset, tmp_path):
     import shutil
 
@@ -147,7 +186,17 @@ def test_lerobot_train_resumes_what_dap_train_saved(trained, dataset, tmp_path):
     shutil.copytree(trained, out, symlinks=True)
     config = out / "checkpoints" / "last" / "pretrained_model" / "train_config.json"
     run("lerobot-train", f"--config_path={config}", "--resume=true", "--steps=7", f"--output_dir={out}")
-    assert (out / "checkpoints" / "000007" / "pretrained_model" / "model.safetensors").exists()
+    before, after = weights(trained, "000006"), weights(out, "000007")
+    assert after["updates"] == before["updates"] + 1 == 7
+    key = "standardize.num_batches_tracked"
+    assert after[key] == before[key] + 1
+    moved = max(float((after[k] - before[k]).abs().max()) for k in before if k.startswith("policy."))
+    assert 0 < moved < 0.01  # one step of Adam that went on, and no new beginning
+    states = [load_file(run_ / "checkpoints" / step / "training_state" / "optimizer_state.safetensors")
+              for run_, step in ((trained, "000006"), (out, "000007"))]  # fmt: skip
+    assert {float(s) for k, s in states[1].items() if k.endswith("step")} == {
+        float(s) + 1 for k, s in states[0].items() if k.endswith("step")
+    }
 
 
 def test_eval_writes_rows_results_and_a_report(trained, tmp_path):

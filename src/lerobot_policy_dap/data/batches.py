@@ -90,7 +90,7 @@ class Batches:
         source: makes a batch; with image transforms, which draw from torch's generator as the step does, it makes
             each when it is asked for.
         order: which frames are in it.
-        pin: whether images are put where a GPU can fetch them by itself.
+        pin: whether a batch is put where a GPU can fetch it by itself.
     """
 
     def __init__(self, source: BatchSource, order: Order, pin: bool = False) -> None:
@@ -117,7 +117,7 @@ class Batches:
     def _load(self) -> dict[str, Any]:
         batch = self.source.batch(self.order.next())
         if self.pin:
-            batch |= {camera: batch[camera].pin_memory() for camera in self.source.cameras}
+            batch |= {key: value.pin_memory() for key, value in batch.items() if isinstance(value, Tensor)}
         return batch
 
 
@@ -148,8 +148,8 @@ class BatchOrder:
         if not indices:
             self._epoch = iter(self.sampler)
             indices = list(itertools.islice(self._epoch, self.global_batch))
-        # An epoch's last batch may be small, but every process must have a part of it.
-        indices += indices[: max(0, self.num_processes - len(indices))]
+        while len(indices) < self.num_processes:  # an epoch's end may be small, and each process must have a part
+            indices += indices[: self.num_processes - len(indices)]
         return np.asarray(indices[self.rank :: self.num_processes], dtype=np.int64)
 
 

@@ -183,14 +183,19 @@ def read_recording(root: Path) -> dict[str, Any] | None:
     return recording
 
 
-def open_dataset(root: Path, repo_id: str | None = None) -> LeRobotDataset:
-    """A local dataset, or a `UserError` that says what is wrong with the folder."""
+def open_dataset(root: Path, repo_id: str | None = None, tolerance_s: float = 1e-4) -> LeRobotDataset:
+    """A local dataset, or a `UserError` that says what is wrong with the folder.
+
+    Args:
+        tolerance_s: how far a video's frame may be from the time that the dataset gives it, in seconds.
+    """
     if not root.exists():
         raise UserError(f"{root} does not exist; `dap collect --out {root}` makes a dataset")
     if not (root / "meta" / "info.json").exists():
         raise UserError(f"{root} is no LeRobotDataset: meta/info.json is missing")
     try:
-        dataset = LeRobotDataset(repo_id or f"local/{root.name}", root=root, return_uint8=True)
+        name = repo_id or f"local/{root.name}"
+        dataset = LeRobotDataset(name, root=root, tolerance_s=tolerance_s, return_uint8=True)
         len(dataset)
     except Exception as error:
         raise UserError(f"{root} is half-written or damaged ({error}); collect it again") from error

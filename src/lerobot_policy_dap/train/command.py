@@ -13,6 +13,7 @@ from lerobot.utils.import_utils import register_third_party_plugins
 from .. import register
 from .loop import train
 from .request import continuing
+from .share import needs_repository
 
 
 @parser.wrap()  # type: ignore[untyped-decorator]
@@ -32,5 +33,8 @@ def run(args: Sequence[str], frames_dir: Path | None = None, quiet: bool = False
     register_third_party_plugins()
     sys.argv = ["dap train", *args]
     asked: Any = _parsed()
+    needs_repository(asked)
     sys.argv = ["dap train", *continuing(list(args), asked)]
-    return train(_parsed(), frames_dir, quiet)
+    config: Any = _parsed()
+    needs_repository(config)
+    return train(config, frames_dir, quiet)

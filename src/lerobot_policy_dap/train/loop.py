@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from lerobot.common.train_utils import load_training_state, should_save_checkpoint
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets.factory import IMAGENET_STATS
@@ -29,6 +29,7 @@ from . import checkpoint
 from .allocator import keep_freed_memory
 from .request import LOG_FILE, check_supported
 from .selection import order_of, select
+from .share import upload
 
 
 def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bool = False) -> Path:
@@ -41,10 +42,16 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         UserError: the dataset, the output folder or an option cannot be used.
     """
     check_supported(config)
-    config.validate()
+    try:
+        config.validate()
+    except (ValueError, FileExistsError, NotImplementedError) as error:
+        raise UserError(str(error)) from error
     assert config.policy is not None
     assert config.output_dir is not None
     keep_freed_memory()
+    # As LeRobot, but for cudnn's search for the fastest algorithm, which chooses anew in every run.
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.deterministic = config.cudnn_deterministic
     accelerator = _accelerator(config)
     if config.seed is not None:
         set_seed(config.seed)
@@ -53,7 +60,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     root = Path(config.dataset.root) if config.dataset.root else None
     if root is None:
         raise UserError("dap train needs --dataset.root, the folder of a LeRobotDataset")
-    dataset = open_dataset(root, config.dataset.repo_id)
+    dataset = open_dataset(root, config.dataset.repo_id, config.tolerance_s)
     if config.dataset.use_imagenet_stats:
         for camera in dataset.meta.camera_keys:
             for name, values in IMAGENET_STATS.items():
@@ -86,6 +93,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         total=config.steps, initial=step, desc="training", unit="step", disable=quiet or not main, smoothing=0.02
     )
     policy.train()
+    unwrapped = accelerator.unwrap_model(policy)
     last: Path | None = resumed
     if main and last is not None:
         checkpoint.point_last(last)
@@ -107,7 +115,6 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         optimizer.zero_grad()
         if scheduler is not None:
             scheduler.step()
-        unwrapped = accelerator.unwrap_model(policy)
         if hasattr(unwrapped, "update"):
             unwrapped.update()
         step += 1
@@ -120,7 +127,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
             raise UserError(
                 f"the loss is not finite by step {step}; lower --policy.optimizer_lr or check the data"
             )
-        if log is not None:
+        if log is not None and config.log_freq > 0:
             spent = time.perf_counter() - started
             log.add({"loss": loss, "grad_norm": norm, "data_s": waited, "step_s": spent, **(figures or {})})
             if logs:
@@ -150,6 +157,8 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
             accelerator.wait_for_everyone()
     bar.close()
     batches.close()
+    if main and config.policy.push_to_hub:
+        upload(config, unwrapped, preprocessor, postprocessor, dataset.meta, last or config.output_dir)
     accelerator.end_training()
     return last if last is not None else config.output_dir
 
@@ -172,12 +181,18 @@ def _accelerator(config: TrainPipelineConfig) -> Accelerator:
     if config.policy.use_amp:
         amp = torch.get_autocast_dtype(torch.device(config.policy.device or "cpu").type)
         precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}[amp]
-    return Accelerator(
+    accelerator = Accelerator(
         step_scheduler_with_optimizer=False,
         mixed_precision=precision,
         cpu=config.policy.device == "cpu",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise UserError(
+            f"dap train does not shard its parameters ({accelerator.distributed_type}); lerobot-train does, with the "
+            "same flags"
+        )
+    return accelerator
 
 
 def _processors(config: TrainPipelineConfig, stats: dict[str, Any], device: torch.device) -> tuple[Any, Any]:

@@ -58,7 +58,7 @@ def continuing(args: list[str], asked: TrainPipelineConfig) -> list[str]:
             raise UserError(
                 f"{output_dir} holds a run with {what}={theirs!r}, not {mine!r}; choose another --output_dir"
             )
-    return [f"--config_path={config}", "--resume=true"]
+    return [f"--config_path={config}", "--resume=true", f"--output_dir={output_dir}"]  # it may have been moved
 
 
 def _is_leftover(path: Path) -> bool:
@@ -88,6 +88,7 @@ def check_supported(config: TrainPipelineConfig) -> None:
         "--job": config.job.is_remote,
         "--save_checkpoint_to_hub": config.save_checkpoint_to_hub,
         "--wandb.enable": config.wandb.enable,
+        "--rename_map": bool(config.rename_map),
         "--env (evaluate checkpoints with `dap eval`)": config.env is not None,
     }
     for flag, asked in unsupported.items():
