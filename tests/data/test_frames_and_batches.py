@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 
 from lerobot_policy_dap.data import frames as frames_module
 from lerobot_policy_dap.data.batches import Batches, BatchOrder, BatchSource
-from lerobot_policy_dap.data.frames import FrameStore
+from lerobot_policy_dap.data.frames import FrameStore, numeric_columns
 from lerobot_policy_dap.errors import UserError
 
 LENGTHS, FPS, CAMERAS = (7, 5, 9), 10, ("observation.images.left", "observation.images.right")
@@ -125,6 +125,24 @@ def test_the_store_takes_the_frames_bytes_and_little_more(root, tmp_path):
     assert sum(p.stat().st_size for p in store.path.iterdir()) < 1.1 * raw
 
 
+def test_an_episode_decoded_in_parts_is_the_episode(root, tmp_path, monkeypatch):
+    dataset, everything = opened(root), np.arange(sum(LENGTHS))
+    whole = FrameStore(dataset, CAMERAS, tmp_path / "whole")
+    monkeypatch.setattr(frames_module, "_AT_ONCE", 4)
+    parts = FrameStore(dataset, CAMERAS[::-1], tmp_path / "parts")
+    assert parts.path.name == whole.path.name  # the order in which cameras are named makes no other store
+    for camera in CAMERAS:
+        np.testing.assert_array_equal(parts.gather(camera, everything), whole.gather(camera, everything))
+
+
+def test_words_are_no_numbers(root):
+    """LeRobot's language annotations are lists of structures."""
+    dataset = opened(root)
+    columns = numeric_columns(dataset).keys()
+    dataset.meta.info.features["observation.force"] = {"dtype": "language", "shape": (1,), "names": None}
+    assert columns - numeric_columns(dataset).keys() == {"observation.force"}
+
+
 def test_processes_share_the_store_and_copy_nothing(root, folder):
     """The kernel maps the file itself, read-only and shared, into every process that opens the store."""
     dataset = opened(root)
@@ -172,7 +190,7 @@ def test_the_order_goes_on_from_any_step(step):
     assert drawn(BatchOrder(sampler(), 5, 1, 0, step), 20 - step) == through[step:]
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, 3, 11])  # of the 23 frames, 11 processes have one left for the last step
 def test_processes_share_the_batches_of_one_with_the_larger_batch(processes):
     single = drawn(BatchOrder(sampler(), 2 * processes, 1, 0), 12)
     several = [drawn(BatchOrder(sampler(), 2, processes, rank), 12) for rank in range(processes)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ..errors import UserError
 from ..files import read_json, write_json
 
 PROGRESS_FILE = "progress.json"
+_AT_ONCE = 256  # frames that are decoded before they are written
 
 Report = Callable[[int, int], None]
 """Called with the episodes done and the episodes in all."""
@@ -92,11 +93,13 @@ def _decode(
         for episode in range(done, total):
             start = dataset.meta.episodes[episode]["dataset_from_index"]
             for camera, shape in shapes.items():
-                frames = _episode_frames(dataset, episode, camera)
                 frame_bytes = int(np.prod(shape[1:]))
                 with (path / _file(camera)).open("ab") as file:
                     file.truncate(start * frame_bytes)
-                    file.write(np.ascontiguousarray(frames).tobytes())
+                    for frames in _episode_frames(dataset, episode, camera):
+                        file.write(np.ascontiguousarray(frames).data)
+                    file.flush()
+                    os.fsync(file.fileno())  # before the progress file says that they are there
             write_json(progress, {"episodes": episode + 1, "root": str(dataset.root)})
             if report is not None:
                 report(episode + 1, total)
@@ -106,21 +109,26 @@ def _decode(
         ) from error
 
 
-def _episode_frames(dataset: LeRobotDataset, episode: int, camera: str) -> NDArray[np.uint8]:
+def _episode_frames(dataset: LeRobotDataset, episode: int, camera: str) -> Iterator[NDArray[np.uint8]]:
+    """The frames `[n, H, W, 3]` of an episode, a part of it at a time: the whole may not fit into memory."""
     row = dataset.meta.episodes[episode]
     first, last = row["dataset_from_index"], row["dataset_to_index"]
     if camera not in dataset.meta.video_keys:
-        images = [np.asarray(dataset.hf_dataset[i][camera]) for i in range(first, last)]
-        return np.stack([np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8) for image in images])
+        images = dataset.hf_dataset.select_columns([camera])  # and no other camera's is decoded
+        for i in range(first, last):
+            yield np.rint(np.asarray(images[i][camera]).transpose(1, 2, 0) * 255).astype(np.uint8)[None]
+        return
     path = dataset.root / dataset.meta.get_video_file_path(episode, camera)
     start = row[f"videos/{camera}/from_timestamp"]
-    times = [start + i / dataset.fps for i in range(last - first)]
-    try:
-        frames = decode_video_frames(path, times, dataset.tolerance_s, return_uint8=True)
-    except Exception as error:
-        raise UserError(f"cannot decode episode {episode} of {path} ({error}); is the dataset whole?") from error
-    decoded: NDArray[np.uint8] = frames.numpy().transpose(0, 2, 3, 1)
-    return decoded
+    for part in range(0, last - first, _AT_ONCE):
+        times = [start + i / dataset.fps for i in range(part, min(part + _AT_ONCE, last - first))]
+        try:
+            frames = decode_video_frames(path, times, dataset.tolerance_s, return_uint8=True)
+        except Exception as error:
+            raise UserError(
+                f"cannot decode episode {episode} of {path} ({error}); is the dataset whole?"
+            ) from error
+        yield frames.numpy().transpose(0, 2, 3, 1)
 
 
 def _size(dataset: LeRobotDataset, camera: str) -> tuple[int, int]:
@@ -136,7 +144,7 @@ def _file(camera: str) -> str:
 
 def _digest(dataset: LeRobotDataset, cameras: Sequence[str]) -> str:
     """Names the dataset's content without reading its videos: place, metadata, sizes and times of its files."""
-    digest = hashlib.sha256(json.dumps([str(Path(dataset.root).resolve()), list(cameras)]).encode())
+    digest = hashlib.sha256(json.dumps([str(Path(dataset.root).resolve()), sorted(cameras)]).encode())
     digest.update((Path(dataset.root) / "meta" / "info.json").read_bytes())
     for path in sorted(Path(dataset.root).rglob("*")):
         if path.suffix in (".mp4", ".parquet"):
@@ -150,7 +158,7 @@ def numeric_columns(dataset: LeRobotDataset) -> dict[str, NDArray[Any]]:
     table = dataset.hf_dataset.with_format("arrow")[:]
     columns: dict[str, NDArray[Any]] = {}
     for key, feature in dataset.meta.features.items():
-        if feature["dtype"] in ("video", "image", "string") or key not in table.column_names:
+        if feature["dtype"] in ("video", "image", "string", "language") or key not in table.column_names:
             continue
         column = table.column(key).combine_chunks()
         while hasattr(column, "flatten") and column.type.num_fields:
