@@ -35,6 +35,7 @@ def calibrate(
     ] = None,
     max_steps: Annotated[int, typer.Option(help="Steps after which a roll-out has failed.")] = 300,
     first_seed: Annotated[int, typer.Option(help="Of the roll-outs.")] = 20_000,
+    frames_dir: Annotated[Path | None, typer.Option(help="Where decoded frames are kept, as in training.")] = None,
     device: Annotated[str | None, typer.Option(help="Where the policy computes; a GPU if there is one.")] = None,
     workers: Workers = None,
 ) -> None:
@@ -69,6 +70,7 @@ def calibrate(
         )
     needs = SCORES[name].needs
     offsets = getattr(config, "outcome_offsets", ())
+    read = partial(read_demonstrations, loaded.policy, loaded.preprocess)
 
     with bars() as bar:
         demonstrations = []
@@ -81,11 +83,7 @@ def calibrate(
                     "say where with --reference, or take --score spread"
                 )
             chosen = trained.episodes if trained and reference is None else None
-            demonstrations = list(
-                read_demonstrations(
-                    loaded.policy, loaded.preprocess, root, chosen, needs, partial(bar, "demonstrations")
-                )
-            )
+            demonstrations = list(read(root, chosen, needs, partial(bar, "demonstrations"), frames_dir))
         fitted = fit(name, demonstrations, offsets)
         if dataset is None:
             from ..bench.calibration import clean_rollouts, own_task
@@ -107,17 +105,13 @@ def calibrate(
         else:
             from ..probe.dataset import open_metadata, parse_episodes
 
-            if config.n_obs_steps > 1:
+            if config.n_obs_steps > 1 and config.type != "dap":
                 raise UserError(
                     f"{config.type} looks at {config.n_obs_steps} observations: calibrate it on --rollouts"
                 )
             held_out = parse_episodes(episodes, open_metadata(dataset, f"local/{dataset.name}").total_episodes)
             check_held_out(folder, dataset, held_out)
-            clean = list(
-                read_demonstrations(
-                    loaded.policy, loaded.preprocess, dataset, held_out, needs, partial(bar, "calibrating")
-                )
-            )
+            clean = list(read(dataset, held_out, needs, partial(bar, "calibrating"), frames_dir))
             source = f"{len(clean)} demonstrations of {dataset.name}"
     settings = {
         "source": source,

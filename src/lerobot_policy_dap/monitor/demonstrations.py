@@ -59,14 +59,16 @@ def read_demonstrations(
     episodes: Sequence[int] | None,
     needs: frozenset[Signal],
     report: Callable[[int, int], None],
+    frames_dir: Path | None = None,
 ) -> Iterator[list[Plan]]:
-    """The plans of each episode of a LeRobotDataset, with the demonstrated chunk in the planned one's place.
+    """The plans of each demonstration of a LeRobotDataset, with the demonstrated chunk in the planned one's place.
 
     Args:
-        policy: a policy that plans from one observation.
+        policy: a policy that plans from one observation, or a DAP with a history.
         preprocess: its preprocessor.
-        episodes: which; all if None.
+        episodes: which; all if None. Those that the policy does not imitate (`dynamics_only_tasks`) are left out.
         report: called with the episodes done and the episodes in all, decoding counted.
+        frames_dir: where decoded frames are kept.
 
     Raises:
         UserError: the dataset cannot be read, lacks an episode or a feature of the policy.
@@ -78,14 +80,19 @@ def read_demonstrations(
     for episode in chosen:
         if not 0 <= episode < total:
             raise UserError(f"{root} has no episode {episode}; it has {total}, from 0 on")
+    play = set(getattr(config, "dynamics_only_tasks", ()))
+    tasks = dataset.meta.episodes["tasks"]
+    chosen = [episode for episode in chosen if not (play and play.issuperset(tasks[episode]))]
     cameras = sorted(config.image_features)
     for key in config.input_features:
         if key not in dataset.meta.features:
             known = ", ".join(key for key in dataset.meta.features if key.startswith("observation"))
             raise UserError(f"{root} has no {key}, which the policy looks at; it has: {known}")
-    store = FrameStore(dataset, cameras, report=report)
-    horizon = len(config.action_delta_indices)
-    source = BatchSource(dataset, store, cameras, {ACTION: range(horizon)})
+    store = FrameStore(dataset, cameras, frames_dir, report)
+    deltas: dict[str, Sequence[int]] = {ACTION: range(len(config.action_delta_indices))}
+    if config.n_obs_steps > 1:
+        deltas |= dict.fromkeys(config.input_features, range(1 - config.n_obs_steps, 1))
+    source = BatchSource(dataset, store, cameras, deltas)
     features = [*config.input_features, ACTION]
     for done, episode in enumerate(chosen):
         report(done, len(chosen))

@@ -72,26 +72,24 @@ def read_signals(policy: Any, batch: dict[str, Any], chunk: Tensor | None, needs
         batch: normalised, of B observations; a policy with a history has it in its queues already.
         chunk: `[B, H, A]`, normalised; only the outcome needs it.
     """
-    context = observed = expected = spread = None
-    if Signal.CONTEXT in needs:
-        context = _numpy(policy.context_now(batch))
+    observed = expected = spread = None
+    z = policy.context_now(batch) if needs and has_context(policy) else None  # the images are encoded once
     if Signal.OUTCOME in needs and chunk is not None:
         observed = _numpy(policy.observed_outcome(batch))
-        expected = _numpy(policy.expected_outcome(batch, chunk))
+        expected = _numpy(policy.expected_outcome(batch, chunk, context=z))
     if Signal.SPREAD in needs:
-        spread = _numpy(_chunks(policy, batch).std(dim=0).flatten(1).mean(dim=1))
-    return Signals(context, observed, expected, spread)
+        spread = _numpy(_chunks(policy, batch, z).std(dim=0).flatten(1).mean(dim=1))
+    return Signals(_numpy(z) if z is not None and Signal.CONTEXT in needs else None, observed, expected, spread)
 
 
-def _chunks(policy: Any, batch: dict[str, Any]) -> Tensor:
+def _chunks(policy: Any, batch: dict[str, Any], z: Tensor | None) -> Tensor:
     """`[SAMPLES, B, H, A]` for the same observations."""
     devices = [torch.device(str(policy.config.device))] if str(policy.config.device).startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
-        if not has_context(policy):
+        if z is None:
             return torch.stack([policy.predict_action_chunk(_history(policy, batch)) for _ in range(SAMPLES)])
-        context = policy.context_now(batch)  # the images are encoded once
-        context = context.repeat(SAMPLES, 1)
+        context = z.repeat(SAMPLES, 1)
         actions = torch.randn(len(context), *policy.chunk_shape, device=context.device)
         outcomes = torch.randn(len(context), *policy.outcome_shape, device=context.device)
         arm, steps = policy.config.arm, policy.config.num_inference_steps
