@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "processes": {"errors"},
     "progress": BASE,
-    "compiling": set(),
+    "compiling": {"flow"},
     "diagnostics": set(),
     "quiet": set(),
     "checkpoints": {"errors"},

@@ -69,7 +69,8 @@ class DAPConfig(PreTrainedConfig):
     """0: the outcome of an image is its encoding, a vector. g: the means of its features over g x g cells, each a
     token of its own to a transformer."""
     num_inference_steps: int = 4
-    """K: coupled Euler steps from noise to a chunk. On three tasks 2, 4 and 10 succeeded alike (benchmarks/)."""
+    """K: coupled Euler steps from noise to a chunk. On three tasks, of which one can tell, 2, 4 and 10 succeeded alike
+    (benchmarks/)."""
     candidates: int = 1
     """Chunks sampled for an observation, of which one is acted on; one alone in real-time chunking."""
     choose: str = Choice.FIRST.value
@@ -78,8 +79,8 @@ class DAPConfig(PreTrainedConfig):
     outcome_memory: int = 0
     """Demonstrated outcomes that are kept beside the weights: the latest of the training."""
     compile_model: bool = False
-    """Whether generating a chunk is one compiled graph: two to three times faster, after a first call that takes
-    half a minute or more (seconds once torch has it on disk). Eager where there is no compiler."""
+    """Whether generating a chunk is one compiled graph: up to twice as fast (benchmarks/), after a first call that
+    takes half a minute or more (seconds once torch has it on disk). Eager where there is no compiler."""
     monitor: bool = False
     """Whether `select_action` asks the monitor that `dap calibrate` put beside the weights; `policy.last_verdict`."""
     inference_seed: int | None = 0
@@ -174,7 +175,7 @@ class DAPConfig(PreTrainedConfig):
         missing = [name for name in sizes if getattr(self, name) is None]
         for name in missing:
             setattr(self, name, sizes[name])
-        if "standardize_images" in missing and "encoder" not in missing:
+        if "standardize_images" in missing and self.encoder != sizes["encoder"]:
             self.standardize_images = False  # as it is with published weights, and was before there was a choice
         for name, kinds in (("encoder", ENCODERS), ("velocity", ("mlp", "transformer"))):
             if getattr(self, name) not in kinds:
@@ -219,11 +220,16 @@ class DAPConfig(PreTrainedConfig):
             if getattr(self, name) < 1:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it must be at least 1")
         self.dynamics_only_tasks = tuple(self.dynamics_only_tasks)
-        if self.dynamics_only_ratio < 0:
-            raise UserError(f"policy.dynamics_only_ratio is {self.dynamics_only_ratio}; it cannot be negative")
-        for name in ("image_shift", "image_light", "outcome_memory"):
+        for name in (
+            "dynamics_only_ratio", "image_shift", "image_light", "outcome_memory", "dynamics_weight",
+            "dynamics_true_weight",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it cannot be negative")
+        if self.time_alpha <= 0:
+            raise UserError(f"policy.time_alpha is {self.time_alpha}; it must be above 0")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"policy.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
         for name in ("feedback_dropout", "augmented_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it lies between 0 and 1")
@@ -273,8 +279,13 @@ class DAPConfig(PreTrainedConfig):
         )
 
     def validate_features(self) -> None:
-        """Raises `UserError` unless there is an action to learn and something to see."""
+        """Raises `UserError` unless there is an action to learn and something to see, in colour."""
         if self.action_feature is None:
             raise UserError("the dataset has no feature 'action'; dap learns from actions")
         if not self.image_features and self.robot_state_feature is None:
             raise UserError("the dataset has neither images nor 'observation.state'; dap needs one of them")
+        for camera, feature in self.image_features.items():
+            if 3 not in (feature.shape[0], feature.shape[-1]):
+                raise UserError(
+                    f"{camera} has the shape {tuple(feature.shape)}; dap looks at colour images, of 3 channels"
+                )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from .card import account
-from .compiling import compiled
+from .compiling import Generate, compiled
 from .configuration_dap import DAPConfig
 from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
-from .files import RECORDING_FILE, read_json, write_json
+from .files import RECORDING_FILE, write_json
 from .flow import Choice, Sample, chosen, flow_losses, outcome_of, sample
 from .monitor.monitor import Monitor, Verdict
 from .nets import ImageEncoder, velocity_network
@@ -32,7 +31,7 @@ from .nets.statistics import Standardize
 from .observing import Observing, imitated, padding
 from .realtime import Guide, continued, executable, guidance
 from .training_figures import TrainingFigures
-from .weights import load_all, load_backbones, recording_of
+from .weights import fetch_recording, load_all, load_backbones, recording_beside, recording_of
 
 
 class DAPPolicy(PreTrainedPolicy):
@@ -85,8 +84,8 @@ class DAPPolicy(PreTrainedPolicy):
         )  # fmt: skip
         if not config.arm.learns_dynamics:
             self.dynamics.requires_grad_(False)
-        # What FSDP shards as one unit; accelerate looks the names up among the modules.
-        units = {"MLPBlock", "TransformerBlock", "ResidualBlock", "BasicBlock", "Bottleneck"}
+        # What FSDP shards as one unit, by name. Of the two encoders each process then has the same parts (`update`).
+        units = {"ImageEncoder", "MLPBlock", "TransformerBlock", "ResidualBlock", "BasicBlock", "Bottleneck"}
         self._no_split_modules = sorted(units & {type(module).__name__ for module in self.modules()})
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.updates: Tensor
@@ -95,7 +94,7 @@ class DAPPolicy(PreTrainedPolicy):
         self._observing = Observing(observed, config.n_obs_steps)
         self.folder: Path | None = None
         self._monitor: Monitor | None = None
-        self._generate: Callable[[dict[str, Tensor], Tensor, Tensor], Sample] | None = None
+        self._generate: Generate | None = None
         self.reset()
 
     # Training
@@ -210,8 +209,7 @@ class DAPPolicy(PreTrainedPolicy):
         if guide is not None:
             return self._flow(observation, action_noise, outcome_noise, guide)
         if self._generate is None:
-            device = action_noise.device
-            self._generate = compiled(self._flow, device) if self.config.compile_model else self._flow
+            self._generate = compiled(self._flow, action_noise.device) if self.config.compile_model else self._flow
         done = self._generate(observation, action_noise, outcome_noise)
         return done if count == 1 else chosen(done, count, Choice(self.config.choose), self._known_outcomes)
 
@@ -219,9 +217,7 @@ class DAPPolicy(PreTrainedPolicy):
         assert self.memory is not None  # the configuration asks for it
         kept = self.memory.kept
         if not len(kept):
-            raise UserError(
-                "this checkpoint remembers no demonstrated outcome: train with policy.outcome_memory above 0"
-            )
+            raise UserError("this checkpoint remembers no outcome: train with policy.outcome_memory above 0")
         known: Tensor = self.standardize(kept.reshape(-1, self.outcome_dim))
         return known.reshape(len(kept), -1)
 
@@ -231,10 +227,12 @@ class DAPPolicy(PreTrainedPolicy):
         batch: dict[str, Tensor],
         action: Float[Tensor, "B H A"],
         outcome_noise: Float[Tensor, "B N W"] | None = None,
+        context: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B O S"]:
         """The outcome that the dynamics expects of a given chunk of normalised actions.
 
         Args:
+            context: what `context_now` says of the batch, if it was asked already.
             outcome_noise: where its flow starts; by default in the middle of the noise, so that the answer is always
                 the same and no noise is drawn, on which later actions would depend.
 
@@ -246,7 +244,7 @@ class DAPPolicy(PreTrainedPolicy):
         if outcome_noise is None:
             outcome_noise = action.new_zeros(len(action), *self.outcome_shape)
         arm, steps = self.config.arm, self.config.num_inference_steps
-        context = self.context_now(batch)
+        context = self.context_now(batch) if context is None else context
         return self._by_offset(outcome_of(self.dynamics, arm, context, action, outcome_noise, steps))
 
     @torch.no_grad()
@@ -286,25 +284,24 @@ class DAPPolicy(PreTrainedPolicy):
         self._observing.overlook_task(batch)
         self._observing.remember(batch)
         if not self._queue:
-            diagnosed = self.config.diagnostics
-            noise = kwargs.get("noise")
-            chunk = self._diagnosed(batch, noise) if diagnosed else self.predict_action_chunk(batch, **kwargs)
+            noted = self.config.diagnostics
+            chunk = self._noted(batch, **kwargs) if noted else self.predict_action_chunk(batch, **kwargs)
             if self.config.monitor:
                 self._monitor = self._monitor or Monitor.load(self.folder)
-                self.last_verdict = self._monitor.look(self, batch, chunk)
+                self.last_verdict = self._monitor.look(self, batch, chunk, steps=[self._steps] * len(chunk))
             self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(dim=1))
+        if self.config.diagnostics:
+            self.diagnostics = self._expectations.at(self._steps, partial(self.observed_outcome, batch))
         self._steps += 1
         return self._queue.popleft()
 
-    def _diagnosed(self, batch: dict[str, Tensor], noise: Tensor | None) -> Float[Tensor, "B H A"]:
-        """A chunk, with `diagnostics` of how it came about."""
+    def _noted(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Float[Tensor, "B H A"]:
+        """A chunk, with a note of how it came about."""
         done = self.generate(batch, action_noise=noise)
         expected = done.outcome
         if expected is None and self.config.arm.learns_dynamics:
             expected = self.expected_outcome(batch, done.action)
-        self.diagnostics = self._expectations.diagnose(
-            self._steps, done.estimates, expected, partial(self.observed_outcome, batch)
-        )
+        self._expectations.planned(self._steps, done.estimates, expected)
         return done.action
 
     def _noise(self, *shape: int) -> Tensor:
@@ -324,7 +321,8 @@ class DAPPolicy(PreTrainedPolicy):
                 c = self.config
                 how = c.image_size, c.image_shift, c.image_light, c.augmented_share
                 images = {camera: augmented(frames, *how) for camera, frames in images.items()}
-            parts.append(self.encoder.history(images))
+            frames = self.encoder({camera: image.flatten(0, 1) for camera, image in images.items()})
+            parts.append(frames.unflatten(0, (-1, self.config.n_obs_steps)).flatten(1))
         if self.state_dim:
             parts.append(self._observing.history(batch[OBS_STATE]).flatten(1))
         return torch.cat(parts, dim=-1)
@@ -364,7 +362,8 @@ class DAPPolicy(PreTrainedPolicy):
         parts = []
         if self.encoder.cameras:
             images = {camera: observation[camera] for camera in self.encoder.cameras}
-            parts.append(self.target_encoder.outcome(images, self.config.outcome_grid))
+            encoded = self.target_encoder(images, self.config.outcome_grid)
+            parts.append(encoded if self.config.outcome_grid else encoded.unsqueeze(1))
         if self.state_dim:
             state = observation[OBS_STATE].unsqueeze(1)
             parts.append(state.expand(-1, parts[0].shape[1] if parts else 1, -1))
@@ -385,12 +384,17 @@ class DAPPolicy(PreTrainedPolicy):
             write_json(Path(save_directory) / RECORDING_FILE, self.recording)
 
     @classmethod
+    def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> DAPPolicy:
+        """LeRobot's, which has the Hub send configuration and weights alone."""
+        fetch_recording(pretrained_name_or_path, **kwargs)
+        made: DAPPolicy = super().from_pretrained(pretrained_name_or_path, **kwargs)
+        return made
+
+    @classmethod
     def _load_as_safetensor(cls, model: DAPPolicy, model_file: str, map_location: str, strict: bool) -> DAPPolicy:
         """Loads the weights, and how the frames behind them were recorded."""
         path = Path(model_file)
         load_all(model, path)
         model.folder = path.parent
-        recording = path.with_name(RECORDING_FILE)
-        if model.recording is None and recording.exists():
-            model.recording = read_json(recording)
+        model.recording = model.recording or recording_beside(path)
         return model

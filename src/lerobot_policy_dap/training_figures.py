@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 COLLAPSED_RANK = 1.5
 """Outcomes of a lower effective rank hold next to nothing (a batch of distinct frames has 5 to 20)."""
+LEAST_ROWS = 8
+"""Rows of which a rank is judged: of two rows, or of one number, none is above 1, whatever they hold."""
 MEASURED_EVERY = 50
 """Training steps between two measurements of the figures that cost an extra evaluation, or a wait for a GPU."""
 
@@ -57,12 +59,13 @@ class TrainingFigures:
                 variance = policy.standardize.running_var
                 assert variance is not None
                 figures["outcome_spread"] = variance.sqrt().mean().item()
-                self._warn_of_collapse(figures)
+                self._warn_of_collapse(figures, ranked=len(context) >= LEAST_ROWS and outcome[0].numel() > 1)
         return figures
 
-    def _warn_of_collapse(self, figures: dict[str, float]) -> None:
+    def _warn_of_collapse(self, figures: dict[str, float], ranked: bool) -> None:
         """Says so, once, when the outcomes have become constant: the dynamics' loss looks normal then."""
-        if self._warned or (figures["outcome_rank"] >= COLLAPSED_RANK and figures["outcome_spread"] > 1e-4):
+        collapsed = ranked and figures["outcome_rank"] < COLLAPSED_RANK
+        if self._warned or not (collapsed or figures["outcome_spread"] <= 1e-4):
             return
         self._warned = True
         log.warning(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -72,3 +74,23 @@ def recording_of(dataset_meta: Any) -> dict[str, Any] | None:
     root = getattr(dataset_meta, "root", None)
     path = Path(root) / "meta" / RECORDING_FILE if root is not None else None
     return read_json(path) if path is not None and path.exists() else None
+
+
+def fetch_recording(source: str | Path, **options: Any) -> None:
+    """Has the Hub put a repository's account of its recording beside its weights; nothing for a folder.
+
+    Args:
+        options: of LeRobot's `from_pretrained`.
+    """
+    if Path(source).is_dir():
+        return
+    known = ("revision", "cache_dir", "force_download", "token", "local_files_only")
+    # There is none, or the weights, which are asked for next, will say what is wrong.
+    with suppress(EntryNotFoundError, HfHubHTTPError, HFValidationError):
+        hf_hub_download(str(source), RECORDING_FILE, **{key: options[key] for key in known if key in options})
+
+
+def recording_beside(weights: Path) -> dict[str, Any] | None:
+    """A checkpoint's account of how the frames behind it were recorded, where it has one."""
+    path = weights.with_name(RECORDING_FILE)
+    return read_json(path) if path.exists() else None

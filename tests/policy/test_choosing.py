@@ -81,7 +81,7 @@ def test_a_choice_by_outcome_needs_a_dynamics_and_something_remembered():
     for wrong in ({"coupling": "none", "outcome_memory": 8}, {"coupling": "two_way"}):
         with pytest.raises(UserError, match=r"policy\.choose is outcome, which needs"):
             config(choose="outcome", **wrong)
-    with pytest.raises(UserError, match="remembers no demonstrated outcome"):
+    with pytest.raises(UserError, match="remembers no outcome"):
         policy(choose="outcome", outcome_memory=8, candidates=2).generate(now(batch(policy())))
     with pytest.raises(UserError, match=r"policy\.choose is 'best'"):
         config(choose="best")

@@ -1,15 +1,18 @@
 """What LeRobot asks of every policy, asked of ours; and that yesterday's checkpoints load today.
 
-`fixtures/dap-0.1.0` is a checkpoint of that version with a chunk that it planned. It is never made anew: a change that
-breaks it breaks its users' checkpoints. `python tests/policy/test_contract.py FOLDER` makes one of a later version.
+`fixtures/dap-*` are checkpoints of a version with a chunk that each planned, the later ones with the outcome that it
+expected and the loss of a lesson. They are never made anew: a change that breaks one breaks its users' checkpoints.
+`python tests/policy/test_contract.py FOLDER [ARM …]` makes some of a later version.
 """
 
+import lzma
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.policies import make_policy, make_pre_post_processors
 from lerobot.policies.factory import get_policy_class, make_policy_config
 from safetensors.torch import load_file, save_file
@@ -18,17 +21,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_policy import CAMERA, batch, config, now, policy
 
 from lerobot_policy_dap import DAPConfig
+from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.modeling_dap import DAPPolicy
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-KEPT = sorted(folder.name for folder in FIXTURES.glob("dap-*"))
+KEPT = sorted(str(file.parent.relative_to(FIXTURES)) for file in FIXTURES.glob("dap-*/*/planned.safetensors"))
 STATISTICS = {
     "action": {"mean": torch.tensor([0.5, -1.0]), "std": torch.tensor([2.0, 0.5])},
     "observation.state": {"mean": torch.tensor([0.1, 0.2, 0.3]), "std": torch.tensor([1.0, 2.0, 3.0])},
 }
 ARMS = {"two_way": {"dynamics_hidden_dim": 16}, "none": {"dynamics_hidden_dim": 16, "n_obs_steps": 2},
         "auxiliary": {"velocity": "transformer",
-                      "hidden_dim": 64, "dynamics_hidden_dim": 64, "dynamics_depth": 1}}  # fmt: skip
+                      "hidden_dim": 64, "dynamics_hidden_dim": 64, "dynamics_depth": 1},
+        "base": {"preset": "base", "coupling": "two_way", "hidden_dim": 64, "dynamics_hidden_dim": 64,
+                 "dynamics_depth": 1, "outcome_grid": 2, "outcome_offsets": (3, 6)}}  # fmt: skip
+PACKED = "model.safetensors.xz"
+"""Weights of few distinct values, for networks that are large at their smallest."""
 
 
 def shown():
@@ -36,40 +44,79 @@ def shown():
     return {CAMERA: torch.rand(2, 3, 40, 48, generator=g), "observation.state": torch.randn(2, 3, generator=g)}
 
 
-def make_fixture(folder):
-    """A checkpoint of each arm in `ARMS`, its processors, an observation, and the actions planned for it."""
-    for arm, options in ARMS.items():
-        made = policy(coupling=arm, **options).train()
+def make_fixture(folder, *arms):
+    """A checkpoint of arms in `ARMS`, its processors, an observation and a lesson, and what came of them."""
+    for arm in arms or ARMS:
+        made = policy(**{"coupling": arm, **ARMS[arm]}).train()
         made(batch(made))
         made.update()
+        made.target_encoder.towers[0][0].weight.neg_()  # not the trained one
+        large = sum(p.numel() for p in made.parameters()) > 50_000
+        for name, p in made.named_parameters():
+            if name.endswith(("null", "offset")):  # nothing is learned yet
+                torch.nn.init.normal_(p, std=0.3)
+            if large:
+                coarse(p.data)
         before, after = make_pre_post_processors(made.config, dataset_stats=STATISTICS)
         for part in (made, before, after):
             part.save_pretrained(folder / arm)
-        save_file(shown() | {"action": planned(folder / arm)}, folder / arm / "planned.safetensors")
+        frames = batch(made)
+        frames["action_is_pad"][0, 4:] = frames[f"{CAMERA}_is_pad"][1, -1] = True
+        lesson = {f"lesson.{key}": value for key, value in frames.items()}
+        lesson[f"lesson.{CAMERA}"] = (255 * frames[CAMERA]).byte()
+        lesson["lesson.loss"] = torch.tensor(taught(made, lesson))
+        save_file(shown() | planned(folder / arm) | lesson, folder / arm / "planned.safetensors")
+        if large:
+            file = folder / arm / "model.safetensors"
+            (folder / arm / PACKED).write_bytes(lzma.compress(file.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+            file.unlink()
+
+
+def coarse(weights):
+    """Rounds to halves of the spread, up to one spread and a half."""
+    spread = weights.std() if weights.numel() > 1 else 0
+    if spread > 0:
+        weights.copy_((weights / spread * 2).round().clamp(-3, 3) * spread / 2)
 
 
 def planned(folder, observation=None):
-    """The first chunk of a checkpoint for an observation, in the robot's units."""
+    """The first chunk of a checkpoint for an observation, in the robot's units, and what it expects of the chunk."""
     made = get_policy_class("dap").from_pretrained(folder)
     before, after = make_pre_post_processors(made.config, pretrained_path=str(folder))
     made.reset()
-    return after(made.predict_action_chunk(before(observation or shown())))
+    seen = before(observation or shown())
+    chunk = made.predict_action_chunk(seen)
+    expected = {"outcome": made.expected_outcome(seen, chunk)} if made.config.arm.learns_dynamics else {}
+    return {"action": after(chunk), **expected}
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("version", KEPT)
-def test_a_checkpoint_of_an_earlier_version_plans_as_it_did(version, arm):
-    folder = FIXTURES / version / arm
+def taught(made, kept):
+    """The loss of a training step on the lesson that is kept with a checkpoint."""
+    lesson = {key.removeprefix("lesson."): value for key, value in kept.items() if key.startswith("lesson.")}
+    lesson[CAMERA] = lesson[CAMERA].float() / 255
+    torch.manual_seed(0)
+    return made.train()(lesson)[0].item()
+
+
+@pytest.mark.parametrize("checkpoint", KEPT)
+def test_a_checkpoint_of_an_earlier_version_plans_expects_and_learns_as_it_did(checkpoint, tmp_path):
+    folder = shutil.copytree(FIXTURES / checkpoint, tmp_path / "checkpoint")
+    if (folder / PACKED).exists():
+        (folder / "model.safetensors").write_bytes(lzma.decompress((folder / PACKED).read_bytes()))
     kept = load_file(folder / "planned.safetensors")
-    action = kept.pop("action")
+    found = planned(folder, {key: kept[key] for key in shown()})
+    if "lesson.loss" in kept:
+        found["lesson.loss"] = torch.tensor(taught(DAPPolicy.from_pretrained(folder), kept))
     # Not bit for bit: kernels differ between machines and releases of torch.
-    torch.testing.assert_close(planned(folder, kept), action, atol=1e-4, rtol=1e-4)
+    for name in found.keys() & kept.keys():
+        torch.testing.assert_close(found[name], kept[name], atol=1e-4, rtol=1e-4)
 
 
 def test_there_is_a_checkpoint_of_an_earlier_version():
-    assert KEPT
-    size = sum(file.stat().st_size for file in FIXTURES.rglob("*") if file.is_file())
-    assert size < 2**20
+    assert {"dap-0.1.0/two_way", "dap-0.1.0/none", "dap-0.1.0/auxiliary"} < set(KEPT)
+    sizes = [file.stat().st_size for file in FIXTURES.rglob("*") if file.is_file()]
+    assert max(sizes) < 750_000
+    assert sum(sizes) < 3 * 2**19
 
 
 def test_the_defaults_are_a_policy():
@@ -156,5 +203,21 @@ def test_lerobot_makes_it_for_a_dataset_and_fills_in_the_features():
     assert made.chunk_shape == (6, 2)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cameras": (), "state": 0}, "neither images nor 'observation.state'"),
+        ({"depth": (1, 40, 48)}, r"wrist has the shape \(1, 40, 48\); dap looks at colour images"),
+    ],
+)
+def test_what_it_cannot_look_at_is_refused_in_one_line(options, said):
+    depth = options.pop("depth", None)
+    made = config(**options)
+    if depth:
+        made.input_features["observation.images.wrist"] = PolicyFeature(FeatureType.VISUAL, depth)
+    with pytest.raises(UserError, match=said):
+        DAPPolicy(made)
+
+
 if __name__ == "__main__":
-    make_fixture(Path(sys.argv[1]))
+    make_fixture(Path(sys.argv[1]), *sys.argv[2:])

@@ -44,6 +44,33 @@ def test_what_was_expected_is_compared_when_its_step_has_come():
     assert made.diagnostics is None
 
 
+def test_an_outcome_that_falls_due_between_two_plans_is_compared_too():
+    made = policy(diagnostics=True, n_action_steps=5).eval()
+    given = now(batch(made))
+    due = made.config.outcome_offsets[0]
+    assert due % 5
+    compared = []
+    for _ in range(due + 6):
+        made.select_action(given)
+        compared.append(made.diagnostics.outcome_error is not None)
+    assert [step for step, was in enumerate(compared) if was] == [due, due + 5]
+
+
+def test_diagnostics_are_off_unless_asked_for_and_then_cost_one_encoding_a_comparison():
+    def encoded(**options):
+        made = policy(**options).eval()
+        given = now(batch(made))
+        looks = []
+        for encoder in (made.encoder, made.target_encoder):
+            encoder.register_forward_hook(lambda module, *_: looks.append(module))
+        for _ in range(9):
+            made.select_action(given)
+        return looks.count(made.encoder), looks.count(made.target_encoder)
+
+    assert encoded() == encoded(diagnostics=False) == (3, 0)
+    assert encoded(diagnostics=True) == (3, 1)
+
+
 def test_without_a_dynamics_nothing_is_expected():
     made = policy(diagnostics=True, coupling="none").eval()
     for _ in range(9):

@@ -110,7 +110,8 @@ def test_a_preset_gives_the_sizes_that_are_not_given():
 def test_images_are_standardised_before_the_presets_own_encoder_alone():
     assert DAPConfig().standardize_images
     assert DAPConfig(preset="base").standardize_images
-    assert not DAPConfig(encoder="plain_gn").standardize_images
+    assert DAPConfig(encoder="plain_gn").standardize_images
+    assert not DAPConfig(encoder="plain").standardize_images
     assert DAPConfig(encoder="resnet18", standardize_images=True).standardize_images
 
 
@@ -164,7 +165,7 @@ def test_a_current_frame_target_asks_for_no_other_frame():
 
 def test_collapsed_outcomes_are_said_once(caplog):
     made = policy().train()
-    given = batch(made)
+    given = batch(made, n=8)
     for key in (CAMERA, "observation.state"):
         given[key][:, 1] = 0.5
     for _ in range(101):
@@ -172,16 +173,16 @@ def test_collapsed_outcomes_are_said_once(caplog):
     assert [record.message[:26] for record in caplog.records] == ["the outcomes have collapse"]
 
 
-@pytest.mark.parametrize("coupling", ["none", "two_way"])
+@pytest.mark.parametrize("coupling", list(Coupling))
 def test_the_encoding_of_now_does_not_see_the_future(coupling):
-    made = policy(coupling="two_way").eval()
-    one = batch(made)
+    made = policy(coupling=coupling).eval()
+    one = batch(policy())  # `none` asks for no future, and is shown one all the same
     other = {k: v.clone() for k, v in one.items()}
     for key in (CAMERA, "observation.state"):
         other[key][:, 1] = torch.randn_like(other[key][:, 1])
     assert torch.equal(made.context(one), made.context(other))
     outcome = made._outcome(one, torch.zeros(5, 1))[0]
-    assert not torch.allclose(outcome, made._outcome(other, torch.zeros(5, 1))[0])
+    assert torch.allclose(outcome, made._outcome(other, torch.zeros(5, 1))[0]) == (coupling == "none")
 
 
 def test_acting_is_the_same_with_and_without_a_time_axis():
@@ -317,11 +318,23 @@ def test_the_configuration_survives_its_file(tmp_path):
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"feedback_dropout": 1.5}, "feedback_dropout"),
         ({"augmented_share": -0.5}, "augmented_share"),
+        ({"time_alpha": 0.0}, r"policy\.time_alpha is 0\.0; it must be above 0"),
+        ({"dynamics_weight": -0.5}, r"policy\.dynamics_weight is -0\.5; it cannot be negative"),
+        ({"dynamics_true_weight": -1.0}, r"policy\.dynamics_true_weight is -1\.0; it cannot be negative"),
+        ({"dynamics_only_ratio": -1.0}, r"policy\.dynamics_only_ratio is -1\.0; it cannot be negative"),
+        ({"ema_decay": 1.0}, r"policy\.ema_decay is 1\.0; it must be at least 0 and below 1"),
+        ({"ema_decay": -0.1}, r"policy\.ema_decay is -0\.1; it must be at least 0 and below 1"),
     ],
 )
 def test_a_bad_option_is_named(options, word):
-    with pytest.raises(UserError, match=word):
+    with pytest.raises(UserError, match=word) as caught:
         config(**options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["dynamics_weight", "dynamics_true_weight", "ema_decay"])
+def test_zero_is_no_bad_option(name):
+    assert getattr(config(**{name: 0.0}), name) == 0
 
 
 def test_rows_of_a_dynamics_only_task_teach_the_policy_nothing():

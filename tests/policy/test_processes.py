@@ -9,15 +9,25 @@ import pytest
 
 
 @pytest.mark.slow
-def test_a_sharded_step_of_two_processes_is_the_step_of_one():
+@pytest.mark.parametrize(("kind", "size"), [("FSDP1", "small"), ("FSDP1", "base"), ("FSDP2", "base")])
+def test_sharded_training_in_two_processes_is_training_in_one(kind, size):
     """FSDP over the units that the policy declares, on two CPU processes."""
     script = Path(__file__).with_name("sharded_step.py")
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            str(script),
+            kind,
+            size,
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert "sharded step equal" in done.stdout, done.stderr[-3000:]
+    assert "sharded training equal" in done.stdout, done.stderr[-3000:]

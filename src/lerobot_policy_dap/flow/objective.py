@@ -109,6 +109,7 @@ def flow_losses(
             if coupling is Coupling.SHUFFLED:
                 s_hat = s_hat[torch.randperm(B, device=s_hat.device, generator=generator)]
 
+    torch.clear_autocast_cache()  # before torch 2.11 it would lend the casts made without gradient above
     v = policy(a_t, t, policy_z, s_hat, present)
     chunk = seen(v)
     u = dynamics(s_t, t, dynamics_z, chunk if align or chunk is None else chunk.detach())

@@ -80,7 +80,8 @@ def sample(
 def _times(steps: int, context: Tensor) -> tuple[list[float], Float[Tensor, "K 1"]]:
     """The flow times of the K steps, as numbers and as `VelocityModel.condition` takes them."""
     times = [1 - k / steps for k in range(steps)]
-    return times, torch.tensor(times, dtype=context.dtype, device=context.device).unsqueeze(-1)
+    dtype = torch.promote_types(context.dtype, torch.float32)  # rounded to bfloat16 they would be other times
+    return times, torch.tensor(times, dtype=dtype, device=context.device).unsqueeze(-1)
 
 
 def _of_sample(

@@ -78,8 +78,14 @@ class ImageEncoder(nn.Module):
             assert isinstance(tower, ResNetTower)  # the configuration refuses weights of other kinds
             tower.load(weights)
 
-    def forward(self, images: Mapping[str, Float[Tensor, "B 3 height width"]]) -> Float[Tensor, "B D"]:
+    def forward(
+        self, images: Mapping[str, Float[Tensor, "B 3 height width"]], grid: int = 0
+    ) -> Float[Tensor, "B D"] | Float[Tensor, "B N W"]:
         """The encoding of one frame of each camera, given in [0, 1]. Without cameras, D is 0.
+
+        With a grid, the means of the features over `grid` x `grid` cells, camera by camera and row by row: the outcome
+        of a chunk as `outcome_shape` says. All that is asked goes through this call, for which a sharded training
+        gathers the weights.
 
         Raises:
             KeyError: a camera's image is missing.
@@ -87,37 +93,19 @@ class ImageEncoder(nn.Module):
         if not self.cameras:
             raise ValueError("this encoder has no cameras")
         features = [
-            tower(self._prepared(images[camera])).flatten(1)
-            for camera, tower in zip(self.cameras, self.towers, strict=True)
+            tower(self._prepared(images[camera])) for camera, tower in zip(self.cameras, self.towers, strict=True)
         ]
-        joined: Tensor = self.join(torch.cat(features, dim=-1))
-        return joined
-
-    def history(self, images: Mapping[str, Float[Tensor, "B T 3 height width"]]) -> Float[Tensor, "B TD"]:
-        """The encodings of T frames of each camera, joined in their order."""
-        T = next(iter(images.values())).shape[1]
-        frames: Tensor = self({camera: image.flatten(0, 1) for camera, image in images.items()})
-        joined: Tensor = frames.unflatten(0, (-1, T)).flatten(1)
+        if grid:
+            cells = [F.adaptive_avg_pool2d(each, grid).flatten(2).transpose(1, 2) for each in features]
+            return torch.cat(cells, dim=1)
+        joined: Tensor = self.join(torch.cat([each.flatten(1) for each in features], dim=-1))
         return joined
 
     def outcome_shape(self, grid: int) -> tuple[int, int]:
-        """Tokens and width of `outcome`; without cameras one token of nothing."""
+        """Tokens N and width W of the images of an outcome: a grid's cells, or the encoding as one token."""
         if not grid or not self.cameras:
             return 1, self.dim
         return len(self.cameras) * grid * grid, self.channels
-
-    def outcome(
-        self, images: Mapping[str, Float[Tensor, "B 3 height width"]], grid: int
-    ) -> Float[Tensor, "B N W"]:
-        """One frame of each camera as the outcome of a chunk: its encoding, or the means of `grid` x `grid` cells."""
-        if not grid:
-            vector: Tensor = self(images)
-            return vector.unsqueeze(1)
-        cells = []
-        for camera, tower in zip(self.cameras, self.towers, strict=True):
-            features = tower(self._prepared(images[camera]))
-            cells.append(F.adaptive_avg_pool2d(features, grid).flatten(2).transpose(1, 2))
-        return torch.cat(cells, dim=1)
 
     def _prepared(self, image: Float[Tensor, "B 3 height width"]) -> Float[Tensor, "B 3 size size"]:
         if image.shape[-2:] != (self.size, self.size):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -39,8 +41,11 @@ class Standardize(nn.BatchNorm1d):
 def effective_rank(x: Float[Tensor, "B S"]) -> float:
     """exp(entropy of the normalised singular values) of the centred batch: between 1 and min(B - 1, S).
 
-    Source: Roy and Vetterli, "The effective rank" (EUSIPCO 2007).
+    0 where the rows are all the same, nan where one is not finite. Source: Roy and Vetterli, "The effective
+    rank" (EUSIPCO 2007).
     """
+    if not torch.isfinite(x).all():
+        return math.nan
     singular = torch.linalg.svdvals((x - x.mean(dim=0)).float())
     total = singular.sum()
     if total <= 0:

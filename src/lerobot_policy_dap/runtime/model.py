@@ -192,13 +192,16 @@ class ServedModel:
         )
 
     def _warm_up(self) -> int:
-        """Calls the policy with one, two and `max_batch` rows; returns its chunk's length."""
+        """Calls the policy with every size that it may compile; returns its chunk's length."""
         T, A = self.contract.n_obs_steps, self.contract.action_dim
         frames = {key: np.repeat(value, T, axis=0) for key, value in self.contract.example().items()}
         request = Request(frames, "", None, False, 0, None, None)
         started = time.monotonic()
         sizes = set()
-        for rows in sorted({1, 2, self.options.max_batch}):
+        most = self.options.max_batch
+        compiles = getattr(self.config, "compile_model", False)
+        powers = {2**n for n in range(most.bit_length())} if compiles else {1, 2}
+        for rows in sorted(powers | {most}):
             try:
                 shape = self._chunks([request] * rows)[0].shape
             except Exception as error:
