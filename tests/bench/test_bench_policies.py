@@ -35,6 +35,20 @@ def planner(folder: Path) -> Planner:
 
 
 @pytest.mark.slow
+def test_a_blind_policy_is_shown_black_images_and_its_own_state(tmp_path: Path) -> None:
+    made = planner(make_checkpoint(tmp_path / "dap", "dap"))
+    world = Watched("drawer-open", settings=RenderSettings(SIZE, SIZE))
+    world.reset(10_000)
+    shown = made.observe([world], [True], blind=True)
+    assert world.frames == 0
+    assert not shown["observation.images.corner2"].any()
+    np.testing.assert_array_equal(shown["observation.state"][0], world.state)
+    seen = made.observe([world], [True])
+    assert seen["observation.images.corner2"].shape == shown["observation.images.corner2"].shape
+    assert seen["observation.images.corner2"].any()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options", "frames"),
     [

@@ -70,6 +70,17 @@ def test_lerobot_rollout_drives_the_simulated_arm_and_records_it(arm_checkpoint,
 
 
 @pytest.mark.slow
+def test_lerobot_rollout_drives_it_in_real_time_chunks(arm_checkpoint, tmp_path):
+    episodes, log = rollout(
+        tmp_path, "--strategy.type=base", f"--policy.path={arm_checkpoint}", "--inference.type=rtc",
+        "--inference.rtc.execution_horizon=8", "--fps=20", "--duration=3", "--return_to_initial_position=false",
+    )  # fmt: skip
+    assert [e["seed"] for e in episodes] == [10_000]
+    assert episodes[0]["steps"] >= 10
+    assert "RTC inference error" not in log
+
+
+@pytest.mark.slow
 def test_lerobot_rollout_drives_it_through_dap_serve_in_real_time_chunks(arm_checkpoint, tmp_path):
     with serving(arm_checkpoint) as server:
         episodes, log = rollout(
