@@ -24,7 +24,7 @@ def demo(
     severity: Annotated[str, typer.Option(help="Severities, separated by commas.")] = "2,4",
     workers: Workers = None,
 ) -> None:
-    """Collect, train, evaluate, report: the whole path in one command, within ten minutes on two cores."""
+    """Collect, train, evaluate, report: the whole path in one command, in about ten minutes on two cores."""
     from ..demo import Demo
     from ..demo import demo as run_demo
 

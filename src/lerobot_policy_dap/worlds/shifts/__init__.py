@@ -1,4 +1,4 @@
-"""The factors of shift. To add one: a file beside these, and a line in `SHIFTS`."""
+"""The factors of shift. To add one: a file beside these, and a line in `_FACTORS`."""
 
 from __future__ import annotations
 
