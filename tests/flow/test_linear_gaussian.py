@@ -4,9 +4,7 @@ import pytest
 import torch
 from linear_gaussian import LinearGaussian
 
-from lerobot_policy_dap.flow import Coupling, flow_losses, sample
-
-N = 400_000
+from lerobot_policy_dap.flow import Coupling, outcome_of, sample
 
 
 def noises(n, seed=0):
@@ -16,51 +14,86 @@ def noises(n, seed=0):
     )
 
 
-@pytest.mark.parametrize("c", [1.5, -2.0, 0.1])
-def test_two_way_converges_with_first_order_to_the_flow_of_the_joint(c):
-    """Two models that see only their own sample and the other's estimate carry noise to the joint of (a, s)."""
-    world = LinearGaussian(c=c)
+def pairs(action, outcome):
+    return torch.cat([action.flatten(1), outcome], dim=1)
+
+
+def assert_first_order(found, exact, steps):
+    """The error halves when K doubles, and what that leads to is the limit."""
+    coarse, middle, fine = (found(K) - exact for K in steps)
+    orders = [float(a.abs().max() / b.abs().max()) for a, b in ((coarse, middle), (middle, fine))]
+    assert all(1.75 < order < 2.25 for order in orders), orders
+    assert float((2 * fine - middle).abs().max()) < 0.02
+
+
+def assert_generates(models, coupling, world, solitary):
     context, action_noise, outcome_noise = noises(64)
-    noise = torch.cat([action_noise.flatten(1), outcome_noise], dim=1)
-    exact = world.mean + noise @ world.root()
-    errors = []
-    for steps in (160, 320, 640, 1280):
-        got = sample(*world.coupled(), Coupling.TWO_WAY, context, action_noise, outcome_noise, steps)
-        errors.append(float((torch.cat([got.action.flatten(1), got.outcome], dim=1) - exact).abs().max()))
-    orders = [errors[i] / errors[i + 1] for i in range(3)]
-    assert all(1.75 < order < 2.25 for order in orders), errors
-    assert errors[-1] < 0.05
+    exact = world.mean + pairs(action_noise, outcome_noise) @ world.flow(solitary).T
+
+    def found(steps):
+        got = sample(*models, coupling, context, action_noise, outcome_noise, steps)
+        return pairs(got.action, exact[:, 1:] if got.outcome is None else got.outcome)
+
+    assert_first_order(found, exact, (80, 160, 320))
+
+
+def test_the_flow_of_the_joint_is_the_root_of_its_covariance():
+    world = LinearGaussian()
+    torch.testing.assert_close(world.flow(), world.root(), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("coupling", "c"),
+    [*((coupling, 1.5) for coupling in Coupling), (Coupling.TWO_WAY, -2.0), (Coupling.TWO_WAY, 0.1)],
+)
+def test_every_arm_converges_with_first_order_to_its_own_flow(coupling, c):
+    """Two models that see only their own sample and the other's estimate carry noise to the joint of (a, s); a model
+    that is told nothing of the other's sample follows its own marginal, and the other follows it."""
+    world = LinearGaussian(c=c)
+    models = world.coupled() if coupling is Coupling.TWO_WAY else world.optimal(coupling)
+    assert_generates(models, coupling, world, world.solitary(coupling))
+
+
+def test_a_dynamics_that_takes_the_draft_for_the_chunk_draws_what_would_come_of_the_draft():
+    world = LinearGaussian()
+    assert_generates(world.credulous(), Coupling.ONE_WAY, world, {1: world.rho})
 
 
 def test_what_two_way_samples_is_the_joint_of_an_action_and_its_outcome():
     world = LinearGaussian()
-    got = sample(*world.coupled(), Coupling.TWO_WAY, *noises(20_000), steps=400)
-    x = torch.cat([got.action.flatten(1), got.outcome], dim=1)
+    got = sample(*world.coupled(), Coupling.TWO_WAY, *noises(10_000), steps=400)
+    x = pairs(got.action, got.outcome)
     torch.testing.assert_close(x.mean(dim=0), world.mean, atol=0.02, rtol=0)
     torch.testing.assert_close(x.T.cov(), world.covariance, atol=0.03, rtol=0)
 
 
-def losses(world, coupling):
-    g = torch.Generator().manual_seed(0)
-    action, outcome = world.draw(N, g)
-    return flow_losses(
-        *world.informed(),
-        coupling,
-        torch.zeros(N, 1, dtype=torch.float64),
-        action,
-        outcome,
-        action_is_pad=torch.zeros(N, 1, dtype=torch.bool),
-        outcome_is_pad=torch.zeros(N, dtype=torch.bool),
-        feedback_dropout=0.0,
-        generator=g,
-    )
-
-
-def test_the_policy_loss_falls_by_what_the_outcome_says_of_the_action():
-    """∫ Var(ε - a | a_t) dt without feedback, ∫ Var(ε - a | a_t, s_t) dt with it."""
+@pytest.mark.parametrize("coupling", [c for c in Coupling if c.learns_dynamics])
+def test_the_outcome_of_a_chunk_converges_to_a_draw_given_that_chunk_or_given_none(coupling):
+    """c·a + ρ·ε; a dynamics that sees no chunk says E[s] + Var(s)^{1/2}·ε of every one."""
     world = LinearGaussian()
-    t = torch.linspace(0, 1, 2001, dtype=torch.float64)
-    alone, with_outcome = (float(torch.trapezoid(variance, t)) for variance in world.remaining(t))
-    assert with_outcome < 0.8 * alone
-    assert float(losses(world, Coupling.NONE).policy) == pytest.approx(alone, rel=0.02)
-    assert float(losses(world, Coupling.AGNOSTIC).policy) == pytest.approx(with_outcome, rel=0.02)
+    context, chunk, noise = noises(64)
+    exact = world.c * chunk.flatten(1) + world.rho * noise
+    if coupling is Coupling.AGNOSTIC:
+        exact = world.mean[1] + world.spread * noise
+    dynamics = world.optimal(coupling)[1]
+    assert_first_order(lambda K: outcome_of(dynamics, coupling, context, chunk, noise, K), exact, (20, 40, 80))
+
+
+@pytest.mark.parametrize("coupling", list(Coupling))
+def test_the_least_losses_are_what_each_arms_models_cannot_know(coupling):
+    """∫ Var(ε - a | a_t) dt without feedback, ∫ Var(ε - a | a_t, s_t) dt with it; the outcome's likewise, with the
+    estimate, and ∫ Var(ε - s | s_t, a) dt with the real chunk."""
+    world = LinearGaussian()
+    alone, both, caused = world.remaining()
+    assert both[0] < 0.8 * alone[0]
+    assert caused < 0.8 * both[1] < 0.8 * alone[1]
+    got = world.losses(*world.optimal(coupling), coupling, 100_000)
+    hears = coupling in (Coupling.AGNOSTIC, Coupling.ONE_WAY, Coupling.TWO_WAY)
+    assert float(got.policy) == pytest.approx((both if hears else alone)[0], rel=0.02)
+    told, demonstrated = {
+        Coupling.NONE: (0, 0),
+        Coupling.AGNOSTIC: (alone[1], alone[1]),
+        Coupling.ONE_WAY: (alone[1], caused),
+    }.get(coupling, (both[1], caused))
+    assert float(got.dynamics) == pytest.approx(told, rel=0.02)
+    assert float(got.dynamics_true) == pytest.approx(demonstrated, rel=0.02)

@@ -5,7 +5,7 @@ import torch
 from gaussians import Known, gaussian_flow, gaussian_velocity, still
 
 from lerobot_policy_dap.flow import Coupling, sample
-from lerobot_policy_dap.nets import VelocityMLP
+from lerobot_policy_dap.nets.transformer import velocity_network
 
 B, H, A, S, D = 6, 4, 2, 3, 5
 
@@ -63,10 +63,11 @@ def test_two_way_is_the_recursion_of_the_method_page():
     assert got.outcome.item() == pytest.approx(-0.625)
 
 
-def models(seed=0):
-    torch.manual_seed(seed)
-    policy = VelocityMLP((H, A), context_dim=D, feedback_dim=S, hidden=16, depth=2)
-    dynamics = VelocityMLP((S,), context_dim=D, feedback_dim=H * A, hidden=16, depth=2, timed_feedback=True)
+def networks(kind="mlp"):
+    torch.manual_seed(0)
+    hidden = {"mlp": 16, "transformer": 64}[kind]
+    policy = velocity_network(kind, (H, A), (S,), D, hidden, depth=2)
+    dynamics = velocity_network(kind, (S,), (H, A), D, hidden, depth=2, timed_feedback=True)
     for model in (policy, dynamics):  # an untrained model answers zero
         torch.nn.init.normal_(model.out.weight, std=0.5)
         torch.nn.init.normal_(model.embed.weight, std=0.3)  # feedback has no weight yet
@@ -74,7 +75,7 @@ def models(seed=0):
 
 
 def test_none_does_not_move_when_the_dynamics_weights_change():
-    policy, dynamics = models()
+    policy, dynamics = networks()
     before = sample(policy, dynamics, Coupling.NONE, *noises(), steps=5)
     two_way_before = sample(policy, dynamics, Coupling.TWO_WAY, *noises(), steps=5)
     for p in dynamics.parameters():
@@ -86,9 +87,10 @@ def test_none_does_not_move_when_the_dynamics_weights_change():
     assert not torch.allclose(two_way_before.action, two_way_after.action)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
 @pytest.mark.parametrize("coupling", [c for c in Coupling if c is not Coupling.SHUFFLED])
-def test_rows_of_a_batch_do_not_see_each_other(coupling):
-    policy, dynamics = models()
+def test_rows_of_a_batch_do_not_see_each_other(coupling, kind):
+    policy, dynamics = networks(kind)
     context, action_noise, outcome_noise = noises()
     order = torch.randperm(B, generator=torch.Generator().manual_seed(3))
     whole = sample(policy, dynamics, coupling, context, action_noise, outcome_noise, steps=4).action
