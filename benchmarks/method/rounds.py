@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,7 @@ from lerobot_policy_dap.bench.plan import FIRST_SEED, Plan, Policy, make_plan
 from lerobot_policy_dap.bench.run import give_up, run
 from lerobot_policy_dap.bench.store import open_results
 from lerobot_policy_dap.checkpoints import checkpoint_folder
+from lerobot_policy_dap.configuration_dap import DAPConfig
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.files import read_json, replacing_folder, write_json
 from lerobot_policy_dap.processes import each
@@ -219,9 +221,10 @@ def _checkpoint(asked: Round, work: Path, arm: Arm, task: str, seed: int) -> Pat
             shutil.copytree(source, part, dirs_exist_ok=True)
             coupling = {} if "coupling" in arm.policy else {"coupling": arm.name}
             config = read_json(source / "config.json")
-            unknown = sorted(arm.policy.keys() - config.keys())
+            known = config.keys() | {field.name for field in fields(DAPConfig)}  # some came after the checkpoint
+            unknown = sorted(arm.policy.keys() - known)
             if unknown:
-                raise UserError(f"arm {arm.name} sets policy.{unknown[0]}, which its checkpoint does not have")
+                raise UserError(f"arm {arm.name} sets policy.{unknown[0]}, which there is not")
             write_json(part / "config.json", config | coupling | arm.policy)
     return out
 

@@ -71,6 +71,10 @@ class DAPConfig(PreTrainedConfig):
     num_inference_steps: int = 4
     """K: coupled Euler steps from noise to a chunk. On three tasks, of which one can tell, 2, 4 and 10 succeeded alike
     (benchmarks/)."""
+    two_passes: bool = False
+    """Whether every flow step of a generation makes ŝ anew, by a pass without feedback as in training, instead of
+    taking that of the step before: exact where outcomes follow closely from actions, at twice the evaluations
+    (docs/method.md)."""
     candidates: int = 1
     """Chunks sampled for an observation, of which one is acted on; one alone in real-time chunking."""
     choose: str = Choice.FIRST.value

@@ -270,9 +270,9 @@ class DAPPolicy(PreTrainedPolicy):
         context = self.context(observation)
         count = len(action_noise) // len(context)
         context = context.repeat(count, 1)
-        steps = self.config.num_inference_steps
-        arm = self.config.arm
-        done = sample(self.policy, self.dynamics, arm, context, action_noise, outcome_noise, steps, guide)
+        arm, steps, passes = self.config.arm, self.config.num_inference_steps, self.config.two_passes
+        noise = action_noise, outcome_noise
+        done = sample(self.policy, self.dynamics, arm, context, *noise, steps, guide, passes)
         outcome = done.outcome
         if count > 1 and self.config.choose == Choice.OUTCOME:  # from the middle of the noise: one evaluation each
             outcome = outcome_of(self.dynamics, arm, context, done.action, torch.zeros_like(outcome_noise), steps)

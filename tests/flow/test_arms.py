@@ -44,6 +44,32 @@ def test_every_arm_evaluates_the_policy_once_a_step_and_every_arm_with_feedback_
     assert all((seen is not None) == coupling.feeds_policy for seen in policy.shown[1:])
 
 
+@pytest.mark.parametrize("coupling", list(Coupling))
+def test_with_two_passes_a_step_of_generation_shows_what_training_shows(coupling):
+    """At the first step, whose sample is the noise that training has at t = 1; and in every step twice as often."""
+    policy, dynamics = watched()
+    sample(policy, dynamics, coupling, *noises(), steps=5, two_passes=True)
+    passes = 2 if coupling.feeds_policy else 1
+    assert len(policy.calls) == 5 * passes
+    assert len(dynamics.calls) == (5 * passes if coupling.feeds_policy else 0)
+    assert [seen is not None for seen in policy.shown] == ([False, True] if coupling.feeds_policy else [False]) * 5
+    if coupling not in (Coupling.TWO_WAY, Coupling.AGNOSTIC, Coupling.ONE_WAY):
+        return
+    for first, second, one, two in zip(
+        *(calls[i::2] for calls in (policy.calls, dynamics.calls) for i in (0, 1)), strict=True
+    ):
+        a_t, t, s_t = first.x_t, first.t, one.x_t
+        assert second.x_t is a_t
+        assert second.t == one.t == two.t == t
+        assert two.x_t is s_t
+        torch.testing.assert_close(second.feedback, s_t - t * one.velocity)
+        if coupling is Coupling.TWO_WAY:
+            torch.testing.assert_close(one.feedback, a_t - t * first.velocity)
+            torch.testing.assert_close(two.feedback, a_t - t * second.velocity)
+        if coupling is Coupling.ONE_WAY:
+            assert one.feedback is two.feedback is dynamics.shown[0]
+
+
 @pytest.mark.parametrize(
     ("coupling", "evaluations"),
     [

@@ -26,12 +26,12 @@ def assert_first_order(found, exact, steps):
     assert float((2 * fine - middle).abs().max()) < 0.02
 
 
-def assert_generates(models, coupling, world, solitary):
+def assert_generates(models, coupling, world, solitary, **options):
     context, action_noise, outcome_noise = noises(64)
     exact = world.mean + pairs(action_noise, outcome_noise) @ world.flow(solitary).T
 
     def found(steps):
-        got = sample(*models, coupling, context, action_noise, outcome_noise, steps)
+        got = sample(*models, coupling, context, action_noise, outcome_noise, steps, **options)
         return pairs(got.action, exact[:, 1:] if got.outcome is None else got.outcome)
 
     assert_first_order(found, exact, (80, 160, 320))
@@ -52,6 +52,28 @@ def test_every_arm_converges_with_first_order_to_its_own_flow(coupling, c):
     world = LinearGaussian(c=c)
     models = world.coupled() if coupling is Coupling.TWO_WAY else world.optimal(coupling)
     assert_generates(models, coupling, world, world.solitary(coupling))
+
+
+@pytest.mark.parametrize("coupling", list(Coupling))
+@pytest.mark.parametrize("c", [0.5, 2.0])
+def test_what_training_finds_samples_its_own_flow_in_two_passes(coupling, c):
+    """However closely the outcome follows from the action."""
+    world = LinearGaussian(c=c)
+    assert_generates(world.optimal(coupling), coupling, world, world.solitary(coupling), two_passes=True)
+
+
+@pytest.mark.parametrize(("c", "diverges"), [(0.5, False), (0.7, True)])
+def test_in_one_pass_it_may_lead_away(c, diverges):
+    """Then ŝ comes of a chunk that saw ŝ, and not, as in training, of one that did not: with K it is carried once more
+    round a loop whose gain near t = 1 is (cσ/ρ)²."""
+    world = LinearGaussian(c=c)
+    assert ((c * world.sigma / 0.3) ** 2 > 1) == diverges
+    spreads = [
+        sample(*world.optimal(Coupling.TWO_WAY), Coupling.TWO_WAY, *noises(1000), K).action.std()
+        for K in (40, 160)
+    ]
+    assert (spreads[1] > 1000 * spreads[0]) == diverges
+    assert (spreads[1] < 1.2 * world.sigma) != diverges
 
 
 def test_a_dynamics_that_takes_the_draft_for_the_chunk_draws_what_would_come_of_the_draft():

@@ -34,6 +34,7 @@ def sample(
     outcome_noise: Float[Tensor, "B *s"],
     steps: int,
     guide: Callable[[Tensor, float, Callable[[Tensor], Tensor]], Tensor] | None = None,
+    two_passes: bool = False,
 ) -> Sample:
     """Integrates both flows together from t = 1 to t = 0. One step:
 
@@ -49,32 +50,56 @@ def sample(
         steps: K, at least 1.
         guide: gives the velocity v in the policy's stead, from a_t, t and the policy as a function of a_t. The
             dynamics then is told the estimate of the guided flow.
+        two_passes: whether ŝ is made anew in every step by a pass without feedback, as in training
+            (`objective.flow_losses`), at twice the evaluations:
+
+                v₀ = policy(a_t, t | z, null)     ŝ = s_t - t·dynamics(s_t, t | z, a_t - t·v₀)
     """
     times, column = _times(steps, context)
     policy_z = policy.condition(column, context)
     told = coupling.dynamics_sees
     dynamics_z = dynamics.condition(column, context, time_seen(told, column)) if coupling.feeds_policy else None
 
-    a_t, s_t, s_hat, seen = action_noise, outcome_noise, None, None
+    a_t, s_t, s_hat, draft = action_noise, outcome_noise, None, None
     estimates = []
     dt = -1 / steps
     for k, t in enumerate(times):
+        if two_passes and dynamics_z is not None:
+            a_hat = extrapolate(a_t, policy(a_t, t, policy_z[k]), t)
+            draft = a_hat if draft is None else draft
+            u = dynamics(s_t, t, dynamics_z[k], _seen(told, a_hat, draft))
+            s_hat = _fed_back(coupling, extrapolate(s_t, u, t))
         if guide is None:
             v = policy(a_t, t, policy_z[k], s_hat)
         else:
             v = guide(a_t, t, _of_sample(policy, t, policy_z[k], s_hat))
         a_hat = extrapolate(a_t, v, t)
         if dynamics_z is not None:
-            if told is Seen.ESTIMATE or (told is Seen.DRAFT and k == 0):
-                seen = a_hat
-            u = dynamics(s_t, t, dynamics_z[k], seen)
-            s_hat = extrapolate(s_t, u, t)
-            if coupling is Coupling.SHUFFLED:
-                s_hat = s_hat.roll(1, dims=0) if len(s_hat) > 1 else None  # a row alone has no other's to see
+            draft = a_hat if draft is None else draft
+            u = dynamics(s_t, t, dynamics_z[k], _seen(told, a_hat, draft))
+            s_hat = _fed_back(coupling, extrapolate(s_t, u, t))
             s_t = s_t + dt * u
         a_t = a_t + dt * v
         estimates.append(a_hat)
     return Sample(a_t, s_t if coupling.feeds_policy else None, torch.stack(estimates))
+
+
+def _seen(told: Seen, estimate: Tensor, draft: Tensor) -> Tensor | None:
+    """What the dynamics is told of the chunk."""
+    match told:
+        case Seen.ESTIMATE:
+            return estimate
+        case Seen.DRAFT:
+            return draft
+        case Seen.NOTHING:
+            return None
+
+
+def _fed_back(coupling: Coupling, s_hat: Float[Tensor, "B *s"]) -> Float[Tensor, "B *s"] | None:
+    """What the policy sees of the outcome that is expected; None where it would be another row's and there is none."""
+    if coupling is Coupling.SHUFFLED:
+        return s_hat.roll(1, dims=0) if len(s_hat) > 1 else None
+    return s_hat
 
 
 def _times(steps: int, context: Tensor) -> tuple[list[float], Float[Tensor, "K 1"]]:
