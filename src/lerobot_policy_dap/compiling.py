@@ -81,4 +81,5 @@ def in_few_sizes(generate: Generate) -> Generate:
 def _taken(x: Tensor, rows: int, index: list[int], dim: int = 0) -> Tensor:
     """Some of the `rows` rows of every candidate, which lie one candidate after the other along `dim`."""
     chosen = torch.tensor(index, device=x.device)
-    return x.unflatten(dim, (-1, rows)).index_select(dim + 1, chosen).flatten(dim, dim + 1)
+    taken: Tensor = x.unflatten(dim, (-1, rows)).index_select(dim + 1, chosen).flatten(dim, dim + 1)
+    return taken

@@ -44,8 +44,8 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     check_supported(config)
     try:
         config.validate()
-    except (ValueError, FileExistsError, NotImplementedError) as error:
-        raise UserError(str(error)) from error
+    except (ValueError, FileExistsError, NotImplementedError) as refused:
+        raise UserError(str(refused)) from refused
     assert config.policy is not None
     assert config.output_dir is not None
     keep_freed_memory()
