@@ -3,10 +3,15 @@
 import json
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
+from accelerate.utils import DistributedType
 from commands_support import BIN, SIZE, TASK, dap, environment, refused, train_flags
 from safetensors.torch import load_file, save_file
+
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.train import loop
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
@@ -143,10 +148,29 @@ def test_no_rendering_backend_names_the_package(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_options_of_lerobots_trainer_that_ours_does_not_have(dataset, tmp_path):
-    line = refused("train", *train_flags(dataset, tmp_path / "run", "none"), "--env.type=metaworld_shift")
-    assert "dap eval" in line
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--env.type=metaworld_shift", "evaluate checkpoints with `dap eval`"),
+        (
+            '--rename_map={"observation.images.front": "observation.images.corner2"}',
+            "dap train does not do --rename_map",
+        ),
+        ("--eval_steps=3", "eval_split > 0.0"),
+    ],
+)
+def test_options_of_lerobots_trainer_that_ours_does_not_have_or_that_contradict_each_other(
+    dataset, tmp_path, flag, said
+):
+    assert said in refused("train", *train_flags(dataset, tmp_path / "run", "none"), flag)
     assert not (tmp_path / "run").exists()
+
+
+def test_sharded_training_is_lerobots(monkeypatch):
+    sharding = SimpleNamespace(distributed_type=DistributedType.FSDP)
+    monkeypatch.setattr(loop, "Accelerator", lambda **_: sharding)
+    with pytest.raises(UserError, match="dap train does not shard its parameters"):
+        loop._accelerator(SimpleNamespace(policy=SimpleNamespace(use_amp=False, device="cpu")))
 
 
 def test_a_full_disk_is_one_line_and_the_collection_goes_on_when_there_is_room(small_disk):
