@@ -284,8 +284,8 @@ class DAPPolicy(PreTrainedPolicy):
         self._observing.overlook_task(batch)
         self._observing.remember(batch)
         if not self._queue:
-            noted = self.config.diagnostics
-            chunk = self._noted(batch, **kwargs) if noted else self.predict_action_chunk(batch, **kwargs)
+            noted, noise = self.config.diagnostics, kwargs.get("noise")
+            chunk = self._noted(batch, noise) if noted else self.predict_action_chunk(batch, **kwargs)
             if self.config.monitor:
                 self._monitor = self._monitor or Monitor.load(self.folder)
                 self.last_verdict = self._monitor.look(self, batch, chunk, steps=[self._steps] * len(chunk))
@@ -295,7 +295,7 @@ class DAPPolicy(PreTrainedPolicy):
         self._steps += 1
         return self._queue.popleft()
 
-    def _noted(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Float[Tensor, "B H A"]:
+    def _noted(self, batch: dict[str, Tensor], noise: Tensor | None) -> Float[Tensor, "B H A"]:
         """A chunk, with a note of how it came about."""
         done = self.generate(batch, action_noise=noise)
         expected = done.outcome

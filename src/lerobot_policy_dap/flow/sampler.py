@@ -57,8 +57,8 @@ def sample(
     """
     times, column = _times(steps, context)
     policy_z = policy.condition(column, context)
-    told = coupling.dynamics_sees
-    dynamics_z = dynamics.condition(column, context, time_seen(told, column)) if coupling.feeds_policy else None
+    told_at = time_seen(coupling.dynamics_sees, column)
+    dynamics_z = dynamics.condition(column, context, told_at) if coupling.feeds_policy else None
 
     a_t, s_t, s_hat, draft = action_noise, outcome_noise, None, None
     estimates = []
@@ -67,8 +67,7 @@ def sample(
         if two_passes and dynamics_z is not None:
             a_hat = extrapolate(a_t, policy(a_t, t, policy_z[k]), t)
             draft = a_hat if draft is None else draft
-            u = dynamics(s_t, t, dynamics_z[k], _seen(told, a_hat, draft))
-            s_hat = _fed_back(coupling, extrapolate(s_t, u, t))
+            _, s_hat = _answer(dynamics, coupling, s_t, t, dynamics_z[k], a_hat, draft)
         if guide is None:
             v = policy(a_t, t, policy_z[k], s_hat)
         else:
@@ -76,30 +75,29 @@ def sample(
         a_hat = extrapolate(a_t, v, t)
         if dynamics_z is not None:
             draft = a_hat if draft is None else draft
-            u = dynamics(s_t, t, dynamics_z[k], _seen(told, a_hat, draft))
-            s_hat = _fed_back(coupling, extrapolate(s_t, u, t))
+            u, s_hat = _answer(dynamics, coupling, s_t, t, dynamics_z[k], a_hat, draft)
             s_t = s_t + dt * u
         a_t = a_t + dt * v
         estimates.append(a_hat)
     return Sample(a_t, s_t if coupling.feeds_policy else None, torch.stack(estimates))
 
 
-def _seen(told: Seen, estimate: Tensor, draft: Tensor) -> Tensor | None:
-    """What the dynamics is told of the chunk."""
-    match told:
-        case Seen.ESTIMATE:
-            return estimate
-        case Seen.DRAFT:
-            return draft
-        case Seen.NOTHING:
-            return None
-
-
-def _fed_back(coupling: Coupling, s_hat: Float[Tensor, "B *s"]) -> Float[Tensor, "B *s"] | None:
-    """What the policy sees of the outcome that is expected; None where it would be another row's and there is none."""
-    if coupling is Coupling.SHUFFLED:
-        return s_hat.roll(1, dims=0) if len(s_hat) > 1 else None
-    return s_hat
+def _answer(
+    dynamics: VelocityModel,
+    coupling: Coupling,
+    s_t: Float[Tensor, "B *s"],
+    t: float,
+    condition: Float[Tensor, "B C"],
+    a_hat: Float[Tensor, "B H A"],
+    draft: Float[Tensor, "B H A"],
+) -> tuple[Float[Tensor, "B *s"], Float[Tensor, "B *s"] | None]:
+    """The dynamics' velocity u, and the ŝ that the policy sees of it; None where a row alone has no other's to see."""
+    seen = {Seen.ESTIMATE: a_hat, Seen.DRAFT: draft, Seen.NOTHING: None}[coupling.dynamics_sees]
+    u = dynamics(s_t, t, condition, seen)
+    s_hat = extrapolate(s_t, u, t)
+    if coupling is not Coupling.SHUFFLED:
+        return u, s_hat
+    return u, s_hat.roll(1, dims=0) if len(s_hat) > 1 else None
 
 
 def _times(steps: int, context: Tensor) -> tuple[list[float], Float[Tensor, "K 1"]]:

@@ -93,10 +93,10 @@ def _chunks(policy: Any, batch: dict[str, Any], z: Tensor | None) -> Tensor:
         actions = torch.randn(len(context), *policy.chunk_shape, device=context.device)
         outcomes = torch.randn(len(context), *policy.outcome_shape, device=context.device)
         arm, steps = policy.config.arm, policy.config.num_inference_steps
-        how = {"two_passes": policy.config.two_passes}
         drawn: Tensor = sample(
-            policy.policy, policy.dynamics, arm, context, actions, outcomes, steps, **how
-        ).action
+            policy.policy, policy.dynamics, arm, context, actions, outcomes, steps,
+            two_passes=policy.config.two_passes,
+        ).action  # fmt: skip
     return drawn.reshape(SAMPLES, -1, *drawn.shape[1:])
 
 

@@ -18,6 +18,7 @@ from .share import needs_repository
 
 @parser.wrap()  # type: ignore[untyped-decorator]
 def _parsed(config: TrainPipelineConfig) -> TrainPipelineConfig:
+    needs_repository(config)
     return config
 
 
@@ -33,8 +34,5 @@ def run(args: Sequence[str], frames_dir: Path | None = None, quiet: bool = False
     register_third_party_plugins()
     sys.argv = ["dap train", *args]
     asked: Any = _parsed()
-    needs_repository(asked)
     sys.argv = ["dap train", *continuing(list(args), asked)]
-    config: Any = _parsed()
-    needs_repository(config)
-    return train(config, frames_dir, quiet)
+    return train(_parsed(), frames_dir, quiet)

@@ -8,6 +8,7 @@ from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets import EpisodeAwareSampler
 
 from ..data.batches import BatchOrder, BatchSource, JoinedOrder
+from ..data.demonstrations import not_imitated
 from ..errors import UserError
 
 
@@ -38,13 +39,12 @@ def select(meta: Any, config: TrainPipelineConfig) -> Selection:
     unknown = [e for e in episodes if e >= total]
     if unknown:
         raise UserError(f"--dataset.episodes names episode {unknown[0]}; the dataset has {total}")
-    only = set(getattr(config.policy, "dynamics_only_tasks", ()))
-    tasks = meta.episodes["tasks"] if only else []
-    dynamics_only = [e for e in episodes if only and only.issuperset(tasks[e])]
+    dynamics_only = not_imitated(meta, config.policy, episodes)
     imitated = [e for e in episodes if e not in set(dynamics_only)]
     if not imitated:
+        only = sorted(set(getattr(config.policy, "dynamics_only_tasks", ())))
         raise UserError(
-            f"no episode is left to imitate: the tasks of all are in dynamics_only_tasks ({', '.join(sorted(only))})"
+            f"no episode is left to imitate: the tasks of all are in dynamics_only_tasks ({', '.join(only)})"
         )
     held_out = -int(-len(imitated) * config.dataset.eval_split // 1)
     if held_out >= len(imitated):
