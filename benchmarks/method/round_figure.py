@@ -13,6 +13,21 @@ from lerobot_policy_dap.bench.statistics import Interval
 HEAD, ROW = 58, 26
 RATES, GAINS = (150, 440), (490, 740)
 """Left and right end of the two axes."""
+STYLE = """\
+svg { --paper: #fdfdfb; --ink: #1c1f23; --soft: #5a626b; --rule: #d9dcdd; --blue: #0072b2; --orange: #c9510c;
+  --green: #00795a; background: var(--paper); font: 13px system-ui, "Segoe UI", "Liberation Sans", Arial, sans-serif;
+  fill: var(--ink) }
+@media (prefers-color-scheme: dark) {
+  svg { --paper: #14171a; --ink: #e4e6e7; --soft: #9ba4ac; --rule: #363c42; --blue: #5fb3ea; --orange: #f08a4b;
+    --green: #35c796 } }
+.soft { fill: var(--soft); font-size: 12px } .main { font-weight: 600 }
+.tick { text-anchor: middle; fill: var(--soft); font-size: 11px } .name { text-anchor: end }
+.rule { stroke: var(--rule) } .zero { stroke: var(--soft) }
+path { stroke-width: 2; stroke: currentColor } circle { stroke-width: 2; stroke: currentColor; fill: currentColor }
+.blue { color: var(--blue) } .orange { color: var(--orange) } .green { color: var(--green) }
+.clean { color: var(--blue) } .clean circle { fill: var(--paper) } .shifted { color: var(--blue) }
+.gain { color: var(--orange) }"""
+"""Of a round's figures, on light and dark paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +53,20 @@ def draw(rows: Sequence[Row], main: str, about: Sequence[str]) -> str:
     ticks = [round(n * step, 1) for n in range(-int(reach / step), int(reach / step) + 1)]
     bottom = HEAD + ROW * len(rows)
     return _TEMPLATE.render(
+        style=STYLE,
         rows=[(row, HEAD + ROW * (n + 0.5)) for n, row in enumerate(rows)],
         main=main,
         about=about,
         bottom=bottom,
         height=bottom + 28 + 15 * len(about),
-        rate=lambda value: _place(value, 0, 1, RATES),
-        gain=lambda value: _place(value, -reach, reach, GAINS),
+        rate=lambda value: place(value, 0, 1, RATES),
+        gain=lambda value: place(value, -reach, reach, GAINS),
         gain_ticks=ticks,
     )
 
 
-def _place(value: float, low: float, high: float, axis: tuple[int, int]) -> float:
+def place(value: float, low: float, high: float, axis: tuple[int, int]) -> float:
+    """Where a value between low and high stands on an axis, in pixels."""
     left, right = axis
     return round(left + (value - low) / (high - low) * (right - left), 1)
 
@@ -62,16 +79,7 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {{ height }}" width="760" height="{{ height }}" role="img">
 <title>Success of each arm clean and under shift, and what {{ main }} gains over it under shift</title>
 <style>
-svg { --paper: #fdfdfb; --ink: #1c1f23; --soft: #5a626b; --rule: #d9dcdd; --blue: #0072b2; --orange: #c9510c;
-  background: var(--paper); font: 13px system-ui, "Segoe UI", "Liberation Sans", Arial, sans-serif; fill: var(--ink) }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #14171a; --ink: #e4e6e7; --soft: #9ba4ac; --rule: #363c42; --blue: #5fb3ea; --orange: #f08a4b } }
-.soft { fill: var(--soft); font-size: 12px } .main { font-weight: 600 }
-.tick { text-anchor: middle; fill: var(--soft); font-size: 11px } .name { text-anchor: end }
-.rule { stroke: var(--rule) } .zero { stroke: var(--soft) }
-path { stroke-width: 2; stroke: currentColor } circle { stroke-width: 2; stroke: currentColor; fill: currentColor }
-.clean { color: var(--blue) } .clean circle { fill: var(--paper) } .shifted { color: var(--blue) }
-.gain { color: var(--orange) }
+{{ style | safe }}
 </style>
 <rect width="760" height="{{ height }}" fill="var(--paper)"/>
 <text x="150" y="18" class="main">Success, %</text>

@@ -9,6 +9,8 @@ from typing import Any
 
 from measuring import machine
 from round_figure import Row, draw
+from round_play_figure import Shown
+from round_play_figure import draw as draw_play
 from round_spec import Round
 from tables import markdown
 
@@ -25,6 +27,7 @@ from lerobot_policy_dap.files import replacing_file
 from lerobot_policy_dap.worlds.shifts import SHIFTS
 
 EPISODES, TABLE, FIGURE, REPORT = "episodes.parquet", "table.md", "figure.svg", "report.html"
+PLAY_FIGURE = "play.svg"
 
 
 def kept_episodes(folder: Path) -> list[Episode]:
@@ -39,7 +42,10 @@ def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) 
     if not compared:
         return
     found = find(asked, compared, command)
-    for name, text in ((TABLE, table(found)), (FIGURE, figure(found))):
+    texts = {TABLE: table(found), FIGURE: figure(found)}
+    if len({asked.play_of(arm) for arm in asked.arms}) > 2:  # the round asks how much play there should be
+        texts[PLAY_FIGURE] = play_figure(found)
+    for name, text in texts.items():
         with replacing_file(folder / name) as part:
             part.write_text(text, encoding="utf-8")
 
@@ -141,23 +147,35 @@ def table(found: Found) -> str:
 
 def figure(found: Found) -> str:
     """The arms clean and shifted, and the main arm beside each under shift, as SVG: the numbers of the table."""
+    return draw([_row(found, arm) for arm in found.pairing.learned], found.asked.main, _about(found))
+
+
+def play_figure(found: Found) -> str:
+    """Success against the amount of play, as SVG: the numbers of the table."""
+    arms = [arm for arm in found.asked.arms if arm.name in found.pairing.learned]
+    shown = [Shown(arm.kind, found.asked.play_of(arm), _row(found, arm.name)) for arm in arms]
+    return draw_play(shown, _about(found))
+
+
+def _row(found: Found, arm: str) -> Row:
+    shifted = next((_drawn(m) for m in found.means if _key(m) == ("rate", arm, found.scope, ALL)), None)
+    gain = next((_drawn(m) for m in found.beside.get(arm, []) if m["shift"] == ALL), None)
+    return Row(arm, _unshifted(found.pairing, arm, CLEAN), shifted, gain)
+
+
+def _about(found: Found) -> list[str]:
+    """Lines below a figure."""
     asked, pairing = found.asked, found.pairing
-    rows = []
-    for arm in pairing.learned:
-        shifted = next((_drawn(m) for m in found.means if _key(m) == ("rate", arm, found.scope, ALL)), None)
-        gain = next((_drawn(m) for m in found.beside.get(arm, []) if m["shift"] == ALL), None)
-        rows.append(Row(arm, _unshifted(pairing, arm, CLEAN), shifted, gain))
     runs = min(len(pairing.training_seeds(arm)) for arm in pairing.learned)
     seeds = (
         f"{runs} training seeds an arm"
         if runs > 1
         else "One training seed: intervals are of that checkpoint alone"
     )
-    about = [
+    return [
         f"{_tasks(pairing)}; {asked.demos} demonstrations; {found.episodes:,} held-out episodes.",
         f"Shifted: mean of {len(pairing.shifts)} factors, severity {', '.join(map(str, asked.severities))}. {seeds}.",
     ]
-    return draw(rows, asked.main, about)
 
 
 def _key(m: Mean) -> tuple[str, str, str, str]:

@@ -93,13 +93,18 @@ class Round:
         """Training steps of an arm."""
         return self.steps if arm.steps is None else arm.steps
 
+    def play_of(self, arm: Arm) -> int:
+        """Play episodes that an arm, or the one whose weights it runs, learns from."""
+        if arm.weights is not None:
+            return next(self.play_of(other) for other in self.arms if other.name == arm.weights)
+        if arm.play is not None:
+            return arm.play
+        return self.play.episodes if arm.type == "dap" and self.play is not None else 0
+
     def train_flags(self, arm: Arm) -> dict[str, object]:
         """Flags of `dap train` that the declaration decides, but for steps and seed."""
         demos = self.demos if arm.demos is None else arm.demos
-        played = arm.play or 0
-        if arm.play is None and arm.type == "dap" and self.play is not None:
-            played = self.play.episodes
-        chosen = [*range(demos), *range(self.demos, self.demos + played)]
+        chosen = [*range(demos), *range(self.demos, self.demos + self.play_of(arm))]
         policy = arm.policy if arm.type != "dap" else {"coupling": arm.name, **(self.policy or {}), **arm.policy}
         return {
             "batch_size": self.batch_size if arm.batch_size is None else arm.batch_size,

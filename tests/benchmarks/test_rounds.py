@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 import round_figure
+import round_play_figure
 import round_results
 import rounds
 from round_costs import Costs
@@ -211,6 +212,37 @@ def test_the_figure_draws_what_the_episodes_say(tmp_path):
     assert spots == {"clean": [whole, whole], "shifted": [zero, whole], "gain": [most]}
     names = [text.text for text in svg.iter(f"{SVG}text") if "name" in text.get("class", "")]
     assert names == ["none", "two_way"]
+
+
+PLAYED = TINY.replace("play = 0", "play = 0\n[arms.one]\ncoupling = 'two_way'\nplay = 1")
+
+
+def test_success_is_drawn_against_the_play_that_an_arm_or_its_weights_have_learned_from(tmp_path):
+    asked = read_round(declared(tmp_path, PLAYED))
+    assert {arm.name: asked.play_of(arm) for arm in asked.arms} == {
+        "none": 0, "one": 1, "feedback_off": 2, "two_way": 2,
+    }  # fmt: skip
+    episodes = none_fails_and_two_way_succeeds_under_shift()
+    episodes += [replace(e, policy="one") for e in episodes if e.policy == "none"]
+    round_results.keep(tmp_path, asked, episodes, "the command")
+    svg = ElementTree.parse(tmp_path / "play.svg")
+    lines = [g for g in svg.iter(f"{SVG}g") if "line" in g.get("class", "")]
+    heights = [(g.get("data-coupling"), [float(spot.get("cy")) for spot in g.iter(f"{SVG}circle")]) for g in lines]
+    none, whole = float(round_play_figure.BOTTOM), float(round_play_figure.TOP)
+    assert heights == [
+        ("none", [whole]),
+        ("two_way", [whole, whole]),
+        ("none", [none]),
+        ("two_way", [none, whole]),
+    ]
+    (spot,), (first, second) = ([float(spot.get("cx")) for spot in g.iter(f"{SVG}circle")] for g in lines[:2])
+    assert spot < first < second
+
+
+def test_a_round_with_play_or_without_has_no_figure_of_amounts(tmp_path):
+    asked = read_round(declared(tmp_path, TINY))
+    round_results.keep(tmp_path, asked, none_fails_and_two_way_succeeds_under_shift(), "the command")
+    assert not (tmp_path / "play.svg").exists()
 
 
 def test_the_table_says_what_the_episodes_say(tmp_path):
