@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from jinja2 import Environment
 from round_figure import STYLE, Row, place
@@ -28,26 +29,26 @@ class Shown:
 def draw(arms: Sequence[Shown], about: Sequence[str]) -> str:
     """SVG of success against the amount of play, a line a coupling; amounts stand at equal distances."""
     amounts = sorted({arm.play for arm in arms})
-    couplings = list(dict.fromkeys(arm.coupling for arm in arms))
+    colours = dict(zip(dict.fromkeys(arm.coupling for arm in arms), cycle(COLOURS), strict=False))
+
+    def spot(amount: int, ends: tuple[int, int]) -> float:
+        return place(amounts.index(amount), -0.5, len(amounts) - 0.5, ends)
+
     lines = []
-    for panel, (left, right) in PANELS.items():
-        for n, coupling in enumerate(couplings):
-            shift = APART * (n - (len(couplings) - 1) / 2)
+    for panel, ends in PANELS.items():
+        for n, (coupling, colour) in enumerate(colours.items()):
+            shift = APART * (n - (len(colours) - 1) / 2)
             points = [
-                (place(amounts.index(arm.play), -0.5, len(amounts) - 0.5, (left, right)) + shift, interval)
+                (spot(arm.play, ends) + shift, interval)
                 for arm in sorted(arms, key=lambda arm: arm.play)
                 if arm.coupling == coupling and (interval := getattr(arm.row, panel)) is not None
             ]
-            lines.append((coupling, COLOURS[n % len(COLOURS)], points))
+            lines.append((coupling, colour, points))
     return _TEMPLATE.render(
         style=STYLE,
         panels=PANELS,
-        ticks=[
-            (place(n, -0.5, len(amounts) - 0.5, ends), amount)
-            for ends in PANELS.values()
-            for n, amount in enumerate(amounts)
-        ],
-        legend=[(coupling, COLOURS[n % len(COLOURS)], 60 + 110 * n) for n, coupling in enumerate(couplings)],
+        ticks=[(spot(amount, ends), amount) for ends in PANELS.values() for amount in amounts],
+        legend=[(coupling, colour, 60 + 110 * n) for n, (coupling, colour) in enumerate(colours.items())],
         lines=lines,
         about=about,
         top=TOP,

@@ -80,6 +80,8 @@ class Found:
     means: Sequence[Mean]
     beside: dict[str, list[Mean]]
     """The main arm minus each other one: over all factors, clean, and under each factor."""
+    rows: dict[str, Row]
+    """What the figures draw of each arm."""
 
     @property
     def scope(self) -> str:
@@ -92,7 +94,9 @@ def find(asked: Round, episodes: Sequence[Episode], command: str) -> Found:
     pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
     others = [arm for arm in pairing.learned if arm != asked.main and asked.main in pairing.learned]
     beside = {other: _differences(asked, episodes, other, command) for other in others}
-    return Found(asked, command, len(episodes), pairing, means_of(pairing), beside)
+    means = means_of(pairing)
+    rows = {arm: _row(pairing, means, beside.get(arm, []), arm) for arm in pairing.learned}
+    return Found(asked, command, len(episodes), pairing, means, beside, rows)
 
 
 def table(found: Found) -> str:
@@ -127,7 +131,7 @@ def table(found: Found) -> str:
                 [
                     arm,
                     str(seeds[arm]),
-                    _of(_unshifted(pairing, arm, CLEAN)),
+                    _of(found.rows[arm].clean),
                     _mean(means, "rate", arm, scope, ALL),
                     _mean(means, "drop", arm, scope, ALL),
                     _of(_unshifted(pairing, arm, BLIND)),
@@ -147,20 +151,20 @@ def table(found: Found) -> str:
 
 def figure(found: Found) -> str:
     """The arms clean and shifted, and the main arm beside each under shift, as SVG: the numbers of the table."""
-    return draw([_row(found, arm) for arm in found.pairing.learned], found.asked.main, _about(found))
+    return draw([*found.rows.values()], found.asked.main, _about(found))
 
 
 def play_figure(found: Found) -> str:
     """Success against the amount of play, as SVG: the numbers of the table."""
-    arms = [arm for arm in found.asked.arms if arm.name in found.pairing.learned]
-    shown = [Shown(arm.kind, found.asked.play_of(arm), _row(found, arm.name)) for arm in arms]
+    arms = [arm for arm in found.asked.arms if arm.name in found.rows]
+    shown = [Shown(arm.kind, found.asked.play_of(arm), found.rows[arm.name]) for arm in arms]
     return draw_play(shown, _about(found))
 
 
-def _row(found: Found, arm: str) -> Row:
-    shifted = next((_drawn(m) for m in found.means if _key(m) == ("rate", arm, found.scope, ALL)), None)
-    gain = next((_drawn(m) for m in found.beside.get(arm, []) if m["shift"] == ALL), None)
-    return Row(arm, _unshifted(found.pairing, arm, CLEAN), shifted, gain)
+def _row(pairing: Pairing, means: Iterable[Mean], beside: Iterable[Mean], arm: str) -> Row:
+    shifted = next((_drawn(m) for m in means if _key(m) == ("rate", arm, _scope(pairing), ALL)), None)
+    gain = next((_drawn(m) for m in beside if m["shift"] == ALL), None)
+    return Row(arm, _unshifted(pairing, arm, CLEAN), shifted, gain)
 
 
 def _about(found: Found) -> list[str]:
@@ -253,7 +257,7 @@ def _mean_of(blocks: Sequence[Any]) -> HierarchicalMean | None:
     return hierarchical_mean([block[:runs] for block in blocks])
 
 
-def _of(mean: HierarchicalMean | None) -> str:
+def _of(mean: Interval | None) -> str:
     return "" if mean is None else f"{100 * mean.estimate:.0f} [{100 * mean.low:.0f}, {100 * mean.high:.0f}]"
 
 

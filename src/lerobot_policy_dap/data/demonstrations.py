@@ -183,16 +183,22 @@ def read_recording(root: Path) -> dict[str, Any] | None:
     return recording
 
 
-def not_imitated(meta: Any, policy_config: Any, episodes: Sequence[int]) -> list[int]:
-    """Those of the episodes whose tasks are all among the policy's `dynamics_only_tasks`.
+def by_imitation(meta: Any, policy_config: Any, episodes: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The episodes that a policy imitates, and those whose tasks are all among its `dynamics_only_tasks`.
 
     Args:
         meta: of the dataset.
         policy_config: of any LeRobot policy; most know no such tasks.
     """
     only = set(getattr(policy_config, "dynamics_only_tasks", ()))
-    tasks = meta.episodes["tasks"] if only else []
-    return [episode for episode in episodes if only and only.issuperset(tasks[episode])]
+    if not only:
+        return [*episodes], []
+    tasks = meta.episodes["tasks"]
+    imitated: list[int] = []
+    dynamics_only: list[int] = []
+    for episode in episodes:
+        (dynamics_only if only.issuperset(tasks[episode]) else imitated).append(episode)
+    return imitated, dynamics_only
 
 
 def open_dataset(root: Path, repo_id: str | None = None, tolerance_s: float = 1e-4) -> LeRobotDataset:

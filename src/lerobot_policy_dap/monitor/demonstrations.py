@@ -11,7 +11,7 @@ import torch
 from lerobot.utils.constants import ACTION
 
 from ..data.batches import BatchSource
-from ..data.demonstrations import not_imitated, open_dataset
+from ..data.demonstrations import by_imitation, open_dataset
 from ..data.frames import FrameStore
 from ..errors import UserError
 from ..files import read_json
@@ -80,8 +80,7 @@ def read_demonstrations(
     for episode in chosen:
         if not 0 <= episode < total:
             raise UserError(f"{root} has no episode {episode}; it has {total}, from 0 on")
-    play = not_imitated(dataset.meta, config, chosen)
-    chosen = [episode for episode in chosen if episode not in play]
+    chosen, _ = by_imitation(dataset.meta, config, chosen)
     cameras = sorted(config.image_features)
     for key in config.input_features:
         if key not in dataset.meta.features:

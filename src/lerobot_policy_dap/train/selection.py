@@ -8,7 +8,7 @@ from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets import EpisodeAwareSampler
 
 from ..data.batches import BatchOrder, BatchSource, JoinedOrder
-from ..data.demonstrations import not_imitated
+from ..data.demonstrations import by_imitation
 from ..errors import UserError
 
 
@@ -39,8 +39,7 @@ def select(meta: Any, config: TrainPipelineConfig) -> Selection:
     unknown = [e for e in episodes if e >= total]
     if unknown:
         raise UserError(f"--dataset.episodes names episode {unknown[0]}; the dataset has {total}")
-    dynamics_only = not_imitated(meta, config.policy, episodes)
-    imitated = [e for e in episodes if e not in set(dynamics_only)]
+    imitated, dynamics_only = by_imitation(meta, config.policy, episodes)
     if not imitated:
         only = sorted(set(getattr(config.policy, "dynamics_only_tasks", ())))
         raise UserError(
