@@ -1,7 +1,7 @@
 """Runs a declared round of method experiments: `python benchmarks/method/rounds.py benchmarks/method/rounds/NAME.toml`.
 
-Collects demonstrations and play, trains every arm on every task seed by seed, and evaluates each seed on the bench as
-soon as it is trained, so that what there is at any time is balanced over arms and tasks. Killed at any moment and
+Seed by seed and task by task, collects demonstrations and play, trains every arm and evaluates them on the bench at
+once, so that what there is at any time is balanced over the arms, and nearly over the tasks. Killed at any moment and
 started again, it goes on; what is finished is in results/NAME/ after every evaluation. A round that is given more
 arms, training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: an arm
 whose episodes of a task and training seed are all in results/NAME/ is not trained again for them.
@@ -80,14 +80,14 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
     kept = _complete(asked, kept_episodes(results))
     for seed in asked.training_seeds:
         missing = _missing(asked, kept, seed)
-        for task in missing:
+        for task, lacking in missing.items():
             print(f"collecting {task}", flush=True)
             collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
-        left = [one for one in _trainings(asked, missing, seed) if not _is_trained(asked, work, one)]
-        for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
-            costs.trained(arm.kind, asked.steps_of(arm), seconds)
-            print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
-        for task, lacking in missing.items():
+            needed = _trainings(asked, {task: lacking}, seed)
+            left = [one for one in needed if not _is_trained(asked, work, one)]
+            for (arm, _, _), seconds in each(partial(_train, asked, work, device), left, workers):
+                costs.trained(arm.kind, asked.steps_of(arm), seconds)
+                print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
             _evaluate(asked, work, task, seed, lacking, workers, device, command, costs)
             keep(results, asked, _all(kept, asked, work), command)
             print(f"evaluated seed {seed} on {task}", flush=True)

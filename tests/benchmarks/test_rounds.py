@@ -298,6 +298,31 @@ def test_of_arms_without_a_task_in_common_only_the_episodes_are_kept(tmp_path):
     assert [path.name for path in tmp_path.glob("*.*") if path.suffix != ".toml"] == ["episodes.parquet"]
 
 
+def test_a_task_is_evaluated_and_kept_before_the_next_is_trained(tmp_path, monkeypatch):
+    """A machine that is lost loses the trainings of a task, not of a seed."""
+    asked = read_round(declared(tmp_path, TINY.replace('["drawer-open"]', '["hammer", "drawer-open"]')))
+    steps = []
+
+    def trained(work, left, workers):
+        steps.extend(("train", task, seed) for _, task, seed in left)
+        return iter(())
+
+    monkeypatch.setattr(rounds, "collect", lambda *arguments: None)
+    monkeypatch.setattr(rounds, "each", trained)
+    monkeypatch.setattr(
+        rounds, "_evaluate", lambda asked, work, task, seed, *_: steps.append(("bench", task, seed))
+    )
+    monkeypatch.setattr(rounds, "keep", lambda *arguments: steps.append("keep"))
+    monkeypatch.setattr(rounds, "keep_report", lambda *arguments: steps.append("report"))
+    rounds._run(asked, tmp_path / "work", tmp_path / "results", 1, "cpu", "the command")
+    expected = []
+    for seed in (0, 1):
+        for task in ("hammer", "drawer-open"):
+            expected += [("train", task, seed)] * 2 + [("bench", task, seed), "keep"]
+        expected.append("report")
+    assert steps == expected
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("rounds")
 def test_an_interrupted_round_ends_as_it_would_have(tmp_path, monkeypatch, capsys):
