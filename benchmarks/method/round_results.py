@@ -38,7 +38,7 @@ def kept_episodes(folder: Path) -> list[Episode]:
 def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
     """Writes episodes, table and figure into the folder; there is nothing of this machine's paths in them."""
     write_episodes(folder / EPISODES, episodes)
-    compared = of_shared_tasks(episodes)
+    compared = comparable(episodes)
     if not compared:
         return
     found = find(asked, compared, command)
@@ -52,21 +52,25 @@ def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) 
 
 def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
     """Writes the bench's report of the episodes, without pictures."""
-    compared = of_shared_tasks(episodes)
+    compared = comparable(episodes)
     if compared:
         write_report(folder / REPORT, summarise(compared, _meta(asked, _policies(asked), command)))
 
 
-def of_shared_tasks(episodes: Sequence[Episode]) -> list[Episode]:
-    """Those of the tasks that every policy has episodes of; means over other tasks would not compare.
+def comparable(episodes: Sequence[Episode]) -> list[Episode]:
+    """Those of the tasks that every policy has, and of a policy's training seeds those that have all of these.
 
-    A round that is resumed on another machine has arms of which a task is still missing.
+    A round that is still running, or resumed on another machine, lacks tasks of its latest arms and training seeds;
+    means over unlike tasks would not compare.
     """
-    by_task: dict[str, set[str]] = {}
+    tasks_of: dict[str, set[str]] = {}
+    trained_on: dict[tuple[str, int], set[str]] = {}
     for episode in episodes:
-        by_task.setdefault(episode.task, set()).add(episode.policy)
-    everyone = {episode.policy for episode in episodes}
-    return [episode for episode in episodes if by_task[episode.task] == everyone]
+        tasks_of.setdefault(episode.policy, set()).add(episode.task)
+        trained_on.setdefault((episode.policy, episode.training_seed), set()).add(episode.task)
+    shared = set.intersection(*tasks_of.values()) if tasks_of else set()
+    whole = {run for run, tasks in trained_on.items() if tasks >= shared}
+    return [e for e in episodes if e.task in shared and (e.policy, e.training_seed) in whole]
 
 
 @dataclass(frozen=True, slots=True)

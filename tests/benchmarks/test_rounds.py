@@ -282,10 +282,22 @@ def test_arms_are_compared_on_the_tasks_that_all_of_them_have(tmp_path):
     asked = read_round(declared(tmp_path, TINY))
     episodes = none_fails_and_two_way_succeeds_under_shift()
     ahead = [replace(e, task="hammer-v3") for e in episodes if e.policy == "two_way"]
-    assert round_results.of_shared_tasks(episodes + ahead) == episodes
+    assert round_results.comparable(episodes + ahead) == episodes
     round_results.keep(tmp_path, asked, episodes + ahead, "the command")
     assert len(read_episodes(tmp_path / "episodes.parquet")) == len(episodes + ahead)
     assert "Tasks: drawer-open." in (tmp_path / "table.md").read_text()
+
+
+def test_a_training_seed_counts_when_it_has_been_on_every_task(tmp_path):
+    asked = read_round(declared(tmp_path, TINY))
+    episodes = none_fails_and_two_way_succeeds_under_shift()
+    everywhere = episodes + [replace(e, task="hammer-v3") for e in episodes]
+    half = [replace(e, training_seed=2) for e in episodes if e.training_seed == 0]
+    assert round_results.comparable(everywhere + half) == everywhere
+    round_results.keep(tmp_path, asked, everywhere + half, "the command")
+    assert len(read_episodes(tmp_path / "episodes.parquet")) == len(everywhere + half)
+    assert f"{len(everywhere)} episodes so far" in (tmp_path / "table.md").read_text()
+    assert round_results.comparable([]) == []
 
 
 def test_of_arms_without_a_task_in_common_only_the_episodes_are_kept(tmp_path):
