@@ -83,8 +83,7 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
         for task, lacking in missing.items():
             print(f"collecting {task}", flush=True)
             collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
-            needed = _trainings(asked, {task: lacking}, seed)
-            left = [one for one in needed if not _is_trained(asked, work, one)]
+            left = _untrained(asked, work, task, seed, lacking)
             for (arm, _, _), seconds in each(partial(_train, asked, work, device), left, workers):
                 costs.trained(arm.kind, asked.steps_of(arm), seconds)
                 print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
@@ -123,12 +122,13 @@ def _missing(asked: Round, kept: Kept, seed: int) -> dict[str, list[str]]:
     return {task: lacking for task, lacking in by_task.items() if lacking}
 
 
-def _trainings(asked: Round, missing: dict[str, list[str]], seed: int) -> list[Training]:
-    """What has to be trained for what is missing."""
+def _untrained(asked: Round, work: Path, task: str, seed: int, missing: Sequence[str]) -> list[Training]:
+    """What has yet to be trained for the missing policies of a task and training seed."""
     found = []
     for arm in asked.trained:
         shown = {other.name for other in asked.arms if arm.name in (other.name, other.weights)}
-        found += [(arm, task, seed) for task, lacking in missing.items() if shown & {*lacking}]
+        if shown & {*missing} and not _is_trained(asked, work, (arm, task, seed)):
+            found.append((arm, task, seed))
     return found
 
 
@@ -236,8 +236,10 @@ def _episodes(out: Path) -> int:
 def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
     costs = Costs(work / "costs.jsonl")
     trainings = len(asked.training_seeds) * len(asked.trained) * len(asked.tasks)
-    needed = [one for seed in asked.training_seeds for one in _trainings(asked, _missing(asked, kept, seed), seed)]
-    left = [one for one in needed if not _is_trained(asked, work, one)]
+    left: list[Training] = []
+    for seed in asked.training_seeds:
+        for task, lacking in _missing(asked, kept, seed).items():
+            left += _untrained(asked, work, task, seed, lacking)
     lines = [f"{len(left)} of {trainings} trainings to do"]
     seconds = 0.0
     for arm in asked.trained:
