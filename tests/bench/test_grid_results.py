@@ -151,6 +151,20 @@ def test_when_training_hides_it_the_report_asks_for_training_seeds_not_episodes(
     assert "training seeds would" in drop["verdict"]
 
 
+def test_a_training_seed_that_one_task_lacks_enters_no_mean_over_tasks(episodes: list[Episode]) -> None:
+    """A grid that was stopped half way: means, intervals and p values are of the same episodes."""
+    first, _ = SMALL["tasks"]
+    stopped = [e for e in episodes if e.task == first or e.training_seed == 0]
+    whole = [e for e in episodes if e.training_seed == 0]
+
+    def over_tasks(some: list[Episode]) -> list[Any]:
+        return [mean for mean in summarise(some, make_grid_meta())["means"] if mean["task"] == ALL]
+
+    assert over_tasks(stopped) == over_tasks(whole)
+    assert {e.training_seed for e in stopped if e.task == first} == {0, 1}
+    assert over_tasks(episodes) != over_tasks(whole)
+
+
 def test_conditions_of_one_policy_match_by_training_seed_and_policies_by_their_order() -> None:
     """Training seed 7 of a lacks the shifted cell: its clean episodes must not stand beside those of seed 8."""
     episodes = [

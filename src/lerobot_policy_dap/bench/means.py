@@ -88,7 +88,7 @@ def _of_policy(pairing: Pairing, policy: str, task: str) -> Iterable[_Found]:
         yield from _of_conditions(pairing, policy)
     for shift in [ALL, *pairing.shifts]:
         shifts = pairing.visual if shift == ALL else [shift]
-        rates, losses, areas = [], [], []
+        rates, losses, weights_of = [], [], []
         for name in _tasks(pairing, task):
             conditions = [(s, severity) for s in shifts for severity in pairing.severities(s, name, policy)]
             keys: list[Key] = [(policy, name, *c) for c in conditions]
@@ -105,22 +105,24 @@ def _of_policy(pairing: Pairing, policy: str, task: str) -> Iterable[_Found]:
                 share = area_weights([0, *levels]) / len(severities)
                 weights[0] += share[0]
                 weights[[1 + i for i, c in enumerate(conditions) if c[0] == s]] = share[1:]
-            areas.append((losses[-1], weights))
+            weights_of.append(weights)
         scope = (policy, None, task, shift)
+        rates, losses = _alike(rates), _alike(losses)
         if shift == ALL and _enough(rates):
             yield _found("rate", scope, rates, [block.mean(axis=2) for block in rates], None)
         if _enough(losses):
             lost = [block[:, :, 0] - block[:, :, 1:].mean(axis=2) for block in losses]
             sets = [(block[:, :, 0].ravel(), block[:, :, 1:].reshape(-1, block.shape[2] - 1)) for block in losses]
             yield _found("drop", scope, losses, lost, matched_sets(sets), clean=True)
-            yield _found("area", scope, losses, [block @ w for block, w in areas], None, clean=True)
+            areas = [block @ weights for block, weights in zip(losses, weights_of, strict=True)]
+            yield _found("area", scope, losses, areas, None, clean=True)
 
 
 def _of_conditions(pairing: Pairing, policy: str) -> Iterable[_Found]:
     """Success over all tasks under every single condition, clean and blind among them."""
     for shift, severity in pairing.conditions:
         blocks = [pairing.common([(policy, task, shift, severity)]) for task in pairing.tasks]
-        blocks = [block for block in blocks if block.size]
+        blocks = _alike([block for block in blocks if block.size])
         if _enough(blocks):
             values = [block.mean(axis=2) for block in blocks]
             yield _found("rate", (policy, None, ALL, shift), blocks, values, None, severity=severity)
@@ -134,6 +136,7 @@ def _of_pair(pairing: Pairing, a: str, b: str, task: str) -> Iterable[_Found]:
             conditions = [(s, severity) for s in shifts for severity in pairing.severities(s, name, a, b)]
             if conditions:
                 blocks.append(pairing.common([(policy, name, *c) for policy in (a, b) for c in conditions]))
+        blocks = _alike(blocks)
         if _enough(blocks):
             gained = [_halves(block) for block in blocks]
             flips = sign_flips(np.concatenate([table.sum(axis=2).ravel() for table in gained]))
@@ -151,6 +154,12 @@ def _tasks(pairing: Pairing, task: str) -> list[str]:
     return pairing.tasks if task == ALL else [task]
 
 
+def _alike(blocks: Sequence[Block]) -> list[Block]:
+    """The tasks' blocks with as many training seeds as each of them has: a grid may be stopped half way."""
+    runs = min((block.shape[0] for block in blocks), default=0)
+    return [block[:runs] for block in blocks]
+
+
 def _enough(blocks: Sequence[NDArray[np.generic]]) -> bool:
     return bool(blocks) and all(block.shape[0] and block.shape[1] >= 2 for block in blocks)
 
@@ -164,13 +173,11 @@ def _found(
     clean: bool = False,
     severity: int | None = None,
 ) -> _Found:
-    runs = min(len(table) for table in values)
-    strata = [table[:runs] for table in values]
     bounds = (0.0, 1.0) if kind in ("rate", "area") else (-1.0, 1.0)
-    mean = hierarchical_mean(strata, bounds=bounds)
+    mean = hierarchical_mean(values, bounds=bounds)
     cells = sum(block.shape[2] - clean for block in blocks)
-    states = sum(table.shape[1] for table in strata)
-    return _Found(kind, *scope, severity, cells, states, runs, mean, p)
+    states = sum(table.shape[1] for table in values)
+    return _Found(kind, *scope, severity, cells, states, values[0].shape[0], mean, p)
 
 
 def _record(pairing: Pairing, found: _Found, p_holm: float | None, family: int) -> Mean:
