@@ -107,6 +107,23 @@ def test_fine_tuning_goes_on_from_a_checkpoint(trained, dataset, frames, tmp_pat
     assert tuned["updates"] == before["updates"] + 1  # it went on from the checkpoint
 
 
+def test_the_held_out_loss_is_of_frames_as_recorded(dataset, frames, tmp_path):
+    """As in LeRobot, image transforms are for training alone. A rate of next to nothing leaves the weights as they are."""
+    logs = []
+    for enable in ("false", "true"):
+        out = tmp_path / enable
+        rate = {"policy.optimizer_lr": 1e-30, "policy.scheduler_decay_lr": 1e-30}
+        held_out = {"dataset.eval_split": 0.3, "eval_steps": 2}
+        transforms = {"dataset.image_transforms.enable": enable}
+        flags = train_flags(dataset, out, "none", steps=2, seed=1, **rate, **held_out, **transforms)
+        dap("train", "--frames-dir", frames, *flags)
+        logs.append([json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()])
+    recorded, transformed = logs
+    assert [row["step"] for row in recorded if "eval_loss" in row] == [2]
+    assert recorded[-1] == transformed[-1]
+    assert recorded[0]["loss"] != transformed[0]["loss"]
+
+
 def test_training_uploads_only_where_a_repository_is_named(trained, dataset, frames, tmp_path, monkeypatch):
     """Without `--policy.push_to_hub=false` LeRobot asks for a repository; a finished training is not lost to the Hub."""
     uploaded = []

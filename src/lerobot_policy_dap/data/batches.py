@@ -49,15 +49,19 @@ class BatchSource:
         self.ends = np.asarray(dataset.meta.episodes["dataset_to_index"], dtype=np.int64)
         self.episode_of = self.columns["episode_index"].numpy()
 
-    def batch(self, indices: NDArray[np.int64]) -> dict[str, Any]:
-        """The batch of the absolute frame indices `[B]`: images uint8 `[B, T, C, H, W]`, the rest as stored."""
+    def batch(self, indices: NDArray[np.int64], as_recorded: bool = False) -> dict[str, Any]:
+        """The batch of the absolute frame indices `[B]`: images uint8 `[B, T, C, H, W]`, the rest as stored.
+
+        Images `as_recorded` are not augmented.
+        """
+        transforms = None if as_recorded else self.transforms
         batch: dict[str, Any] = {}
         for key in (*self.columns, *self.cameras):
             deltas = self.deltas.get(key)
             where = indices if deltas is None else self._window(indices, deltas)
             if deltas is not None:
                 batch[f"{key}_is_pad"] = torch.from_numpy(where != indices[:, None] + deltas)
-            batch[key] = self._images(key, where) if key in self.cameras else self.columns[key][where]
+            batch[key] = self._images(key, where, transforms) if key in self.cameras else self.columns[key][where]
         batch["task"] = [self.tasks[i] for i in self.columns["task_index"][indices].tolist()]
         return batch
 
@@ -68,11 +72,11 @@ class BatchSource:
         clipped: NDArray[np.int64] = wanted.clip(self.starts[episode][:, None], self.ends[episode][:, None] - 1)
         return clipped
 
-    def _images(self, camera: str, where: NDArray[np.int64]) -> Tensor:
+    def _images(self, camera: str, where: NDArray[np.int64], transforms: Transform | None) -> Tensor:
         frames = torch.from_numpy(self.store.gather(camera, where)).movedim(-1, -3)
-        if self.transforms is None:
+        if transforms is None:
             return frames
-        return torch.stack([self.transforms(sample) for sample in frames])
+        return torch.stack([transforms(sample) for sample in frames])
 
 
 class Order(Protocol):

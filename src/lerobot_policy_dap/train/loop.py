@@ -266,7 +266,7 @@ def _held_out_loss(
     cameras: list[str],
     accelerator: Accelerator,
 ) -> float:
-    """Mean loss over the held-out frames, with noise of its own so that training's is not disturbed."""
+    """Mean loss over the held-out frames as recorded, with noise of its own so that training's is not disturbed."""
     frames = torch.cat([torch.arange(source.starts[e], source.ends[e]) for e in episodes]).numpy()
     if config.max_eval_samples > 0:
         frames = frames[:: max(1, len(frames) // config.max_eval_samples)]
@@ -275,7 +275,8 @@ def _held_out_loss(
     with torch.random.fork_rng(), accelerator.autocast():
         torch.manual_seed(0)
         for i in range(0, len(frames), config.batch_size):
-            batch = _ready(source.batch(frames[i : i + config.batch_size]), cameras, accelerator.device)
+            batch = source.batch(frames[i : i + config.batch_size], as_recorded=True)
+            batch = _ready(batch, cameras, accelerator.device)
             losses.append(policy(preprocessor(batch))[0].item())
     policy.train()
     return sum(losses) / len(losses)
