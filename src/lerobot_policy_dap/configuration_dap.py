@@ -58,10 +58,10 @@ class DAPConfig(PreTrainedConfig):
     """H: actions in a chunk."""
     n_action_steps: int = 8
     """Actions executed before the next chunk is planned."""
-    coupling: str = Coupling.TWO_WAY.value
-    """The arm: `none` (plain flow matching), `two_way` (DAP), or one between: `auxiliary`, `agnostic`, `one_way`,
-    `shuffled` (docs/method.md). Weights of one arm load as another: a trained `two_way` as `auxiliary` generates
-    without feedback."""
+    coupling: str = Coupling.AUXILIARY.value
+    """The arm: `none` (plain flow matching), `two_way` (DAP), or one between: `auxiliary` (what the evidence prefers),
+    `agnostic`, `one_way`, `shuffled` (docs/method.md). Weights of one arm load as another: a trained `two_way` as
+    `auxiliary` generates without feedback."""
     outcome_offsets: tuple[int, ...] = ()
     """The outcome is the observation so many steps from now, one or several; the horizon where none is given, and 0
     for the observation now (a control that holds no future)."""
@@ -146,9 +146,10 @@ class DAPConfig(PreTrainedConfig):
     image_shift: int = 2
     """Training images are moved by up to this many pixels in both directions, at `image_size`. With 4 of 84 most tasks
     were half learned; with 0 a moved camera ended all success (benchmarks/method/results/image_shift)."""
-    image_light: float = 0.0
+    image_light: float = 0.5
     """Training images, and never the outcomes, are seen in another light: brightness and contrast change by up to
-    exp(±image_light), colours by half as much. 0: as they are."""
+    exp(±image_light), colours by half as much. 0: as they are, which loses 8 points under visual shift and gains none
+    clean (benchmarks/method/results/deciding)."""
     augmented_share: float = 1.0
     """Share of the training images that `image_shift` and `image_light` change; the others are as recorded."""
     ema_decay: float = 0.99

@@ -44,7 +44,9 @@ def trained(model, inner, given, steps=3):
 
 kind, size = sys.argv[1:]
 dist.init_process_group("gloo")
-whole = policy(coupling="two_way", image_shift=0, outcome_grid=2 if size == "base" else 0, **SIZES[size]).train()
+whole = policy(
+    coupling="two_way", image_shift=0, image_light=0.0, outcome_grid=2 if size == "base" else 0, **SIZES[size]
+).train()
 inner = copy.deepcopy(whole)
 units = [m for m in inner.modules() if type(m).__name__ in inner._no_split_modules]
 assert len(units) >= 4, inner._no_split_modules

@@ -135,7 +135,7 @@ def test_what_is_not_finite_has_no_rank_and_raises_no_alarm_of_its_own(caplog):
 
 
 def test_the_images_of_a_whole_history_count():
-    made = policy(n_obs_steps=2, image_shift=0).train()
+    made = policy(n_obs_steps=2, image_shift=0, image_light=0.0).train()
     given = batch(made)
     images = made.context(given)[:, : 2 * made.encoder.dim]
     assert made(given)[1]["image_spread"] == pytest.approx(images.std(dim=0).mean().item(), rel=1e-5)

@@ -86,6 +86,7 @@ def test_the_base_preset_trains_and_acts_at_its_own_sizes():
         DAPConfig(
             device="cpu",
             preset="base",
+            coupling="two_way",
             n_obs_steps=2,
             input_features={camera: PolicyFeature(FeatureType.VISUAL, (3, 96, 96)) for camera in cameras},
             output_features={"action": PolicyFeature(FeatureType.ACTION, (17,))},

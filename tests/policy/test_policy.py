@@ -26,7 +26,7 @@ def config(cameras=(CAMERA,), state=3, **options):
         device="cpu",
         input_features=inputs,
         output_features={"action": PolicyFeature(FeatureType.ACTION, (2,))},
-        **{**small, "n_action_steps": 3, "noise_draws": 2, **options},
+        **{**small, "coupling": "two_way", "n_action_steps": 3, "noise_draws": 2, **options},  # every part at work
     )
 
 
@@ -105,6 +105,11 @@ def test_a_preset_gives_the_sizes_that_are_not_given():
     assert (base.encoder, base.velocity, base.latent_dim, base.depth) == ("residual", "transformer", 512, 6)
     assert DAPConfig(preset="base", hidden_dim=128).hidden_dim == 128
     assert DAPConfig().encoder == "plain_gn"
+
+
+def test_the_defaults_are_what_the_deciding_round_prefers():
+    """benchmarks/method/results/deciding"""
+    assert (DAPConfig().coupling, DAPConfig().image_light) == ("auxiliary", 0.5)
 
 
 def test_images_are_standardised_before_the_presets_own_encoder_alone():

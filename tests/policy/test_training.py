@@ -50,7 +50,7 @@ def test_the_configuration_reaches_the_losses(asked, options, keyword, value):
 
 @pytest.mark.parametrize("draws", [1, 3])
 def test_every_encoded_row_is_drawn_several_times_and_encoded_once(asked, draws):
-    made = policy(coupling="two_way", image_shift=0, noise_draws=draws).train()
+    made = policy(coupling="two_way", image_shift=0, image_light=0.0, noise_draws=draws).train()
     rows = []
     made.encoder.register_forward_hook(lambda module, images, z: rows.append(len(z)))
     given = batch(made)

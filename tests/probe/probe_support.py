@@ -82,7 +82,7 @@ SMALL = {
     },
     "dap": {
         "horizon": 6, "n_action_steps": 4, "image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16,
-        "depth": 1, "num_inference_steps": 3,
+        "depth": 1, "num_inference_steps": 3, "coupling": "two_way",
     },
 }  # fmt: skip
 

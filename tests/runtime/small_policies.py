@@ -18,11 +18,11 @@ from lerobot_policy_dap.runtime.server import PolicyServer, ServerOptions
 CAMERA, STATE, ACTION = "observation.images.front", "observation.state", "action"
 C, H, W, D, A = 3, 48, 64, 3, 2
 RESNET = {"pretrained_backbone_weights": None}
+DAP = {"coupling": "two_way", "image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16, "depth": 1,
+       "horizon": 6, "n_action_steps": 3, "inference_seed": None}  # fmt: skip
 OPTIONS = {
-    "dap": {"image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16, "depth": 1, "horizon": 6,
-            "n_action_steps": 3, "inference_seed": None},
-    "dap_looking_back": {"image_size": 36, "encoder_width": 8, "latent_dim": 8, "hidden_dim": 16, "depth": 1,
-                         "horizon": 6, "n_action_steps": 3, "inference_seed": None, "n_obs_steps": 3},
+    "dap": DAP,
+    "dap_looking_back": {**DAP, "n_obs_steps": 3},
     "act": {**RESNET, "dim_model": 32, "n_heads": 2, "dim_feedforward": 32, "n_encoder_layers": 1,
             "n_vae_encoder_layers": 1, "chunk_size": 6, "n_action_steps": 3},
     "diffusion": {**RESNET, "use_group_norm": True, "down_dims": (16, 32), "horizon": 8, "n_action_steps": 4,
