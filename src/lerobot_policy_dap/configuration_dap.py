@@ -150,8 +150,12 @@ class DAPConfig(PreTrainedConfig):
     """Training images, and never the outcomes, are seen in another light: brightness and contrast change by up to
     exp(±image_light), colours by half as much. 0: as they are, which loses 8 points under visual shift and gains none
     clean (benchmarks/method/results/deciding)."""
+    image_hue: float = 0.0
+    """Training images, and never the outcomes, have their colours turned by up to this share of the colour circle to
+    either side; 0.5 is any turn."""
     augmented_share: float = 1.0
-    """Share of the training images that `image_shift` and `image_light` change; the others are as recorded."""
+    """Share of the training images that `image_shift`, `image_light` and `image_hue` change; the others are as
+    recorded."""
     ema_decay: float = 0.99
     """Decay of the averaged encoder that makes the outcome targets."""
 
@@ -235,9 +239,9 @@ class DAPConfig(PreTrainedConfig):
             raise UserError(f"policy.time_alpha is {self.time_alpha}; it must be above 0")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"policy.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
-        for name in ("feedback_dropout", "augmented_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"policy.{name} is {getattr(self, name)}; it lies between 0 and 1")
+        for name, most in (("feedback_dropout", 1), ("augmented_share", 1), ("image_hue", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise UserError(f"policy.{name} is {getattr(self, name)}; it lies between 0 and {most}")
 
     @property
     def arm(self) -> Coupling:

@@ -319,7 +319,7 @@ class DAPPolicy(PreTrainedPolicy):
             images = {camera: self._observing.history(batch[camera]) for camera in self.encoder.cameras}
             if augment:
                 c = self.config
-                how = c.image_size, c.image_shift, c.image_light, c.augmented_share
+                how = c.image_size, c.image_shift, c.image_light, c.image_hue, c.augmented_share
                 images = {camera: augmented(frames, *how) for camera, frames in images.items()}
             frames = self.encoder({camera: image.flatten(0, 1) for camera, image in images.items()})
             parts.append(frames.unflatten(0, (-1, self.config.n_obs_steps)).flatten(1))

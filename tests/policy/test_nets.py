@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
-from lerobot_policy_dap.nets.augment import augmented, random_light, random_shift
+from lerobot_policy_dap.nets.augment import augmented, hue_rotation, random_hue, random_light, random_shift
 from lerobot_policy_dap.nets.normalisation import PlanarGroupNorm
 from lerobot_policy_dap.nets.statistics import Standardize, effective_rank
 from lerobot_policy_dap.nets.velocity import TimeEmbedding
@@ -94,13 +94,49 @@ def test_another_light_is_one_light_a_row_within_the_strength_and_changes_nothin
     assert random_light(images, 3.0).max() <= 1
 
 
-@pytest.mark.parametrize(("shift", "light"), [(2, 0.0), (0, 0.5), (2, 0.5)])
-def test_a_share_of_the_rows_is_augmented_and_the_others_are_as_recorded(shift, light):
+def test_a_third_of_the_colour_circle_takes_red_to_green_and_greys_stay():
+    red, green, blue = torch.eye(3)
+    third, none, back = hue_rotation(torch.tensor([1 / 3, 0.0, -1 / 3]))
+    torch.testing.assert_close(
+        torch.stack([third @ red, third @ green, third @ blue]), torch.stack([green, blue, red])
+    )
+    assert torch.equal(none, torch.eye(3))
+    torch.testing.assert_close(back @ third, torch.eye(3))
+    grey = torch.full((3,), 0.4)
+    matrices = hue_rotation(torch.linspace(-0.5, 0.5, 7))
+    torch.testing.assert_close(matrices @ grey, grey.expand(7, 3))
+    torch.testing.assert_close(matrices.sum(dim=1), torch.ones(7, 3))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_hues_turn_by_one_angle_a_row_within_the_reach(autocast):
+    torch.manual_seed(0)
+    images = 0.4 + 0.2 * torch.rand(300, 2, 3, 5, 6)  # nothing is cut off
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        out = random_hue(images, 0.125)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.sum(dim=2), images.sum(dim=2), atol=1e-5, rtol=0)
+
+    def hues(of):  # angle about the grey axis
+        red, green, blue = of.double().unbind(dim=2)
+        return torch.atan2(3**0.5 * (green - blue), 2 * red - green - blue) / (2 * torch.pi)
+
+    turns = (hues(out) - hues(images) + 0.5) % 1 - 0.5
+    of_row = turns.flatten(1)
+    torch.testing.assert_close(of_row, of_row[:, :1].expand_as(of_row), atol=1e-3, rtol=0)
+    assert 0.1 < of_row.abs().max() <= 0.1251
+    assert random_hue(torch.rand(50, 1, 3, 4, 4), 0.5).min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("shift", "light", "hue"), [(2, 0.0, 0.0), (0, 0.5, 0.0), (0, 0.0, 0.5), (2, 0.5, 0.0), (2, 0.5, 0.5)]
+)
+def test_a_share_of_the_rows_is_augmented_and_the_others_are_as_recorded(shift, light, hue):
     torch.manual_seed(0)
     images = torch.rand(400, 2, 3, 8, 8)
-    same = (augmented(images, 8, shift, light, share=0.25) == images).flatten(1).all(dim=1)
+    same = (augmented(images, 8, shift, light, hue, share=0.25) == images).flatten(1).all(dim=1)
     assert 0.65 < same.float().mean() < 0.85  # 0.75, and of the shifts one in 25 is none
-    assert torch.equal(augmented(images, 8, shift, light, share=0.0), images)
+    assert torch.equal(augmented(images, 8, shift, light, hue, share=0.0), images)
 
 
 def test_all_rows_are_augmented_as_before_there_was_a_share():

@@ -323,6 +323,7 @@ def test_the_configuration_survives_its_file(tmp_path):
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"feedback_dropout": 1.5}, "feedback_dropout"),
         ({"augmented_share": -0.5}, "augmented_share"),
+        ({"image_hue": 0.6}, r"policy\.image_hue is 0\.6; it lies between 0 and 0\.5"),
         ({"time_alpha": 0.0}, r"policy\.time_alpha is 0\.0; it must be above 0"),
         ({"dynamics_weight": -0.5}, r"policy\.dynamics_weight is -0\.5; it cannot be negative"),
         ({"dynamics_true_weight": -1.0}, r"policy\.dynamics_true_weight is -1\.0; it cannot be negative"),
@@ -384,8 +385,9 @@ def test_other_dynamics_only_tasks_can_be_named():
     assert imitated(batch(made), only, 2) is None
 
 
-def test_another_light_changes_what_is_seen_in_training_and_never_the_outcome():
-    made = policy(coupling="two_way", image_shift=0, image_light=0.5).train()
+@pytest.mark.parametrize("options", [{"image_light": 0.5}, {"image_light": 0.0, "image_hue": 0.5}])
+def test_another_light_or_hue_changes_what_is_seen_in_training_and_never_the_outcome(options):
+    made = policy(coupling="two_way", image_shift=0, **options).train()
     given = batch(made)
     torch.manual_seed(0)
     one, other = (made.context(given, augment=True) for _ in range(2))

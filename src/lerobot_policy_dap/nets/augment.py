@@ -9,14 +9,22 @@ from torch.nn import functional as F
 
 
 def augmented(
-    images: Float[Tensor, "B T C height width"], size: int, shift: int, light: float, share: float = 1.0
+    images: Float[Tensor, "B T C height width"],
+    size: int,
+    shift: int,
+    light: float,
+    hue: float = 0.0,
+    share: float = 1.0,
 ) -> Float[Tensor, "B T C h w"]:
-    """Each row's images as another moment of training sees them: `random_shift` by `shift` pixels, `random_light` of
-    strength `light`; 0 leaves either out. About `share` of the rows are changed so, the others are as recorded."""
+    """Each row's images as another moment of training sees them: `random_shift` by `shift` pixels, `random_hue` of
+    reach `hue`, `random_light` of strength `light`; 0 leaves any of them out. About `share` of the rows are changed
+    so, the others are as recorded."""
     # Drawn on the CPU, from the generator that training seeds; not at all where nothing depends on it.
-    rows = torch.rand(len(images)) < share if share < 1 and (shift or light) else None
+    rows = torch.rand(len(images)) < share if share < 1 and (shift or light or hue) else None
     if shift:
         images = random_shift(images, size, shift, rows)
+    if hue:
+        images = random_hue(images, hue, rows)
     return random_light(images, light, rows) if light else images
 
 
@@ -67,3 +75,34 @@ def random_light(
     middle = (gain * images.mean(dim=(1, 3, 4), keepdim=True)).mean(dim=2, keepdim=True)
     # One product and one sum a pixel, whatever is drawn.
     return (images * (gain * contrast) + middle * (1 - contrast)).clamp(0, 1)
+
+
+def random_hue(
+    images: Float[Tensor, "B T 3 height width"], reach: float, rows: Bool[Tensor, " B"] | None = None
+) -> Float[Tensor, "B T 3 height width"]:
+    """Each row's images in [0, 1], all their colours turned by up to `reach` of the colour circle to either side.
+
+    0.5 is any turn, as in torchvision's `ColorJitter`. What leaves [0, 1] is cut off. Where `rows` is false, the images
+    are as they were.
+    """
+    # Drawn on the CPU, from the generator that training seeds.
+    turns = reach * (2 * torch.rand(len(images)) - 1)
+    if rows is not None:
+        turns = turns * rows
+    matrix = hue_rotation(turns).to(images.device, images.dtype, non_blocking=True)
+    # One small product a pixel, of channels-last memory; colours are not rounded to the half precision of autocast.
+    pixels = images.permute(0, 1, 3, 4, 2)
+    with torch.autocast(images.device.type, enabled=False):
+        turned = torch.bmm(pixels.flatten(1, 3), matrix.mT).clamp(0, 1)
+    out: Tensor = turned.reshape(pixels.shape).permute(0, 1, 4, 2, 3)
+    return out
+
+
+def hue_rotation(turns: Float[Tensor, " B"]) -> Float[Tensor, "B 3 3"]:
+    """The matrices that turn RGB colours about the grey axis, by so much of a circle (Rodrigues' formula).
+
+    Greys stay, and so does the sum of the three; a third of a circle takes red to green, green to blue, blue to red.
+    """
+    angle = (2 * torch.pi * turns).reshape(-1, 1, 1)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
+    return angle.cos() * torch.eye(3) + angle.sin() * cross + (1 - angle.cos()) / 3
