@@ -152,7 +152,8 @@ class DAPConfig(PreTrainedConfig):
     clean (benchmarks/method/results/deciding)."""
     image_hue: float = 0.0
     """Training images, and never the outcomes, have their colours turned by up to this share of the colour circle to
-    either side; 0.5 is any turn."""
+    either side; 0.5 is any turn. A tenth gained nothing over all factors of visual shift, and any turn lost
+    (benchmarks/method/results/hue)."""
     augmented_share: float = 1.0
     """Share of the training images that `image_shift`, `image_light` and `image_hue` change; the others are as
     recorded."""
