@@ -10,9 +10,11 @@ from jinja2 import Environment
 
 from lerobot_policy_dap.bench.statistics import Interval
 
-HEAD, ROW = 58, 26
-RATES, GAINS = (150, 440), (490, 740)
-"""Left and right end of the two axes."""
+HEAD, ROW, WIDTH = 58, 26, 760
+LETTER = 9
+"""Pixels that a letter of a name takes: for long names the figure is wider, to either side."""
+NAMES, RATES, GAINS = 138, (150, 440), (490, 740)
+"""Right end of the names; left and right end of the two axes."""
 STYLE = """\
 svg { --paper: #fdfdfb; --ink: #1c1f23; --soft: #5a626b; --rule: #d9dcdd; --blue: #0072b2; --orange: #c9510c;
   --green: #00795a; background: var(--paper); font: 13px system-ui, "Segoe UI", "Liberation Sans", Arial, sans-serif;
@@ -52,12 +54,16 @@ def draw(rows: Sequence[Row], main: str, about: Sequence[str]) -> str:
     step = 0.1 if reach <= 0.3 else 0.2
     ticks = [round(n * step, 1) for n in range(-int(reach / step), int(reach / step) + 1)]
     bottom = HEAD + ROW * len(rows)
+    longest = max((len(row.name) for row in rows), default=0)
     return _TEMPLATE.render(
         style=STYLE,
         rows=[(row, HEAD + ROW * (n + 0.5)) for n, row in enumerate(rows)],
         main=main,
         about=about,
         bottom=bottom,
+        names=NAMES,
+        left=min(0, NAMES - LETTER * longest),
+        right=max(WIDTH, GAINS[0] + LETTER * len(f"{main} minus arm, shifted")),
         height=bottom + 28 + 15 * len(about),
         rate=lambda value: place(value, 0, 1, RATES),
         gain=lambda value: place(value, -reach, reach, GAINS),
@@ -76,12 +82,13 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 <g class="{{ kind }}"><path d="M{{ place(interval.low) }} {{ y }}H{{ place(interval.high) }}"/>\
 <circle cx="{{ place(interval.estimate) }}" cy="{{ y }}" r="4"/></g>
 {% endmacro %}
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {{ height }}" width="760" height="{{ height }}" role="img">
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="{{ left }} 0 {{ right - left }} {{ height }}" \
+width="{{ right - left }}" height="{{ height }}" role="img">
 <title>Success of each arm clean and under shift, and what {{ main }} gains over it under shift</title>
 <style>
 {{ style | safe }}
 </style>
-<rect width="760" height="{{ height }}" fill="var(--paper)"/>
+<rect x="{{ left }}" width="{{ right - left }}" height="{{ height }}" fill="var(--paper)"/>
 <text x="150" y="18" class="main">Success, %</text>
 <g class="clean"><circle cx="248" cy="14" r="4"/></g><text x="258" y="18" class="soft">clean</text>
 <g class="shifted"><circle cx="308" cy="14" r="4"/></g><text x="318" y="18" class="soft">shifted</text>
@@ -95,7 +102,7 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 <text x="{{ gain(points) }}" y="42" class="tick">{{ "%+.0f" | format(100 * points) if points else 0 }}</text>
 {% endfor %}
 {% for row, y in rows %}
-<text x="138" y="{{ y + 4 }}" class="name{{ ' main' if row.name == main }}">{{ row.name }}</text>
+<text x="{{ names }}" y="{{ y + 4 }}" class="name{{ ' main' if row.name == main }}">{{ row.name }}</text>
 {% if row.clean %}
 {{ bar(row.clean, rate, y - 4, "clean") -}}
 {% endif %}
@@ -107,7 +114,7 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 {% endif %}
 {% endfor %}
 {% for line in about %}
-<text x="20" y="{{ bottom + 24 + 15 * loop.index0 }}" class="soft">{{ line }}</text>
+<text x="{{ left + 20 }}" y="{{ bottom + 24 + 15 * loop.index0 }}" class="soft">{{ line }}</text>
 {% endfor %}
 </svg>
 """)
