@@ -55,15 +55,19 @@ def draw(rows: Sequence[Row], main: str, about: Sequence[str]) -> str:
     ticks = [round(n * step, 1) for n in range(-int(reach / step), int(reach / step) + 1)]
     bottom = HEAD + ROW * len(rows)
     longest = max((len(row.name) for row in rows), default=0)
+    gained = f"{main} minus arm, shifted"
     return _TEMPLATE.render(
         style=STYLE,
         rows=[(row, HEAD + ROW * (n + 0.5)) for n, row in enumerate(rows)],
         main=main,
         about=about,
         bottom=bottom,
+        gained=gained,
         names=NAMES,
+        rates=RATES[0],
+        gains=GAINS[0],
         left=min(0, NAMES - LETTER * longest),
-        right=max(WIDTH, GAINS[0] + LETTER * len(f"{main} minus arm, shifted")),
+        right=max(WIDTH, GAINS[0] + LETTER * len(gained)),
         height=bottom + 28 + 15 * len(about),
         rate=lambda value: place(value, 0, 1, RATES),
         gain=lambda value: place(value, -reach, reach, GAINS),
@@ -89,10 +93,10 @@ width="{{ right - left }}" height="{{ height }}" role="img">
 {{ style | safe }}
 </style>
 <rect x="{{ left }}" width="{{ right - left }}" height="{{ height }}" fill="var(--paper)"/>
-<text x="150" y="18" class="main">Success, %</text>
+<text x="{{ rates }}" y="18" class="main">Success, %</text>
 <g class="clean"><circle cx="248" cy="14" r="4"/></g><text x="258" y="18" class="soft">clean</text>
 <g class="shifted"><circle cx="308" cy="14" r="4"/></g><text x="318" y="18" class="soft">shifted</text>
-<text x="490" y="18" class="main">{{ main }} minus arm, shifted</text>
+<text x="{{ gains }}" y="18" class="main">{{ gained }}</text>
 {% for share in (0, 0.25, 0.5, 0.75, 1) %}
 <path class="rule" style="stroke-width: 1" d="M{{ rate(share) }} 50V{{ bottom }}"/>
 <text x="{{ rate(share) }}" y="42" class="tick">{{ "%.0f" | format(100 * share) }}</text>
