@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "checkpoints": {"errors"},
     "weights": BASE | {"nets"},
     "observing": {"errors"},
-    "realtime": set(),
+    "realtime": {"flow"},
+    "remembered": {"errors", "flow", "modeling_dap"},  # the last for its type alone
     "card": {"configuration_dap"},
     "flow": set(),
     "nets": set(),
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "diagnostics",
         "observing",
         "realtime",
+        "remembered",
         "card",
         "monitor",
         "training_figures",

@@ -55,7 +55,7 @@ class Round:
     Args:
         main: the arm that the others are compared with.
         policy: `--policy.*` options of all arms that are a dap.
-        noise: of the demonstrations' actions, as `dap collect --noise`.
+        noise, detour: of the demonstrations' actions and ways, as `dap collect --noise` and `--detour`.
         expert: whether the scripted expert is evaluated too, once a task.
     """
 
@@ -77,6 +77,7 @@ class Round:
     cameras: tuple[str, ...] = ("corner2",)
     image_size: int = 84
     noise: float = 0.0
+    detour: float = 0.0
     expert: bool = False
 
     @property
@@ -87,7 +88,9 @@ class Round:
     def collection(self, task: str) -> CollectRequest:
         """The demonstrations and the play of a task."""
         settings = RenderSettings(self.image_size, self.image_size)
-        return CollectRequest(task, self.demos, self.cameras, settings, self.noise, play=self.play)
+        return CollectRequest(
+            task, self.demos, self.cameras, settings, self.noise, play=self.play, detour=self.detour
+        )
 
     def steps_of(self, arm: Arm) -> int:
         """Training steps of an arm."""

@@ -80,6 +80,13 @@ class DAPConfig(PreTrainedConfig):
     choose: str = Choice.FIRST.value
     """Which of them: `first`, `medoid` (nearest to the others), or `outcome`: the one whose expected outcome is
     nearest to a demonstrated one. That needs a dynamics, and `outcome_memory` in training."""
+    steer: float = 0.0
+    """How far the estimate of a chunk is moved in a flow step, at most, to bring its expected outcome back towards the
+    demonstrated ones, where it has left them (root mean square, in standard deviations of an action). Off by default:
+    an experiment (docs/method.md). Needs what `choose` by outcome needs, and does nothing in real-time chunking."""
+    steer_beyond: float = 0.95
+    """An outcome has left the demonstrated ones where it is further from all of them than this share of them is from
+    its nearest other one."""
     outcome_memory: int = 0
     """Demonstrated outcomes that are kept beside the weights: the latest of the training."""
     compile_model: bool = False
@@ -226,13 +233,22 @@ class DAPConfig(PreTrainedConfig):
                 f"policy.choose is outcome, which needs a coupling that learns dynamics (it is {self.coupling}) and "
                 f"policy.outcome_memory above 0 in training (it is {self.outcome_memory})"
             )
+        if self.steer and not (
+            self.outcome_memory and self.arm.learns_dynamics and self.arm is not Coupling.AGNOSTIC
+        ):
+            raise UserError(
+                f"policy.steer is {self.steer}, which needs a coupling whose dynamics sees the chunk (it is "
+                f"{self.coupling}) and policy.outcome_memory above 0 in training (it is {self.outcome_memory})"
+            )
+        if self.steer and self.compile_model:
+            raise UserError("policy.steer differentiates what policy.compile_model compiles; use one of them")
         for name in ("n_obs_steps", "num_inference_steps", "noise_draws", "candidates"):
             if getattr(self, name) < 1:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it must be at least 1")
         self.dynamics_only_tasks = tuple(self.dynamics_only_tasks)
         for name in (
             "dynamics_only_ratio", "image_shift", "image_light", "outcome_memory", "dynamics_weight",
-            "dynamics_true_weight",
+            "dynamics_true_weight", "steer",
         ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it cannot be negative")
@@ -240,7 +256,12 @@ class DAPConfig(PreTrainedConfig):
             raise UserError(f"policy.time_alpha is {self.time_alpha}; it must be above 0")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"policy.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
-        for name, most in (("feedback_dropout", 1), ("augmented_share", 1), ("image_hue", 0.5)):
+        for name, most in (
+            ("feedback_dropout", 1),
+            ("augmented_share", 1),
+            ("image_hue", 0.5),
+            ("steer_beyond", 1),
+        ):
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it lies between 0 and {most}")
 

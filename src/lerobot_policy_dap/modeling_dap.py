@@ -22,14 +22,15 @@ from .configuration_dap import DAPConfig
 from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
 from .files import RECORDING_FILE, write_json
-from .flow import Choice, Sample, chosen, flow_losses, outcome_of, sample
+from .flow import Choice, Guide, Sample, chosen, flow_losses, outcome_of, sample
 from .monitor.monitor import Monitor, Verdict
 from .nets import ImageEncoder, velocity_network
 from .nets.augment import augmented
 from .nets.memory import OutcomeMemory
 from .nets.statistics import Standardize
 from .observing import Observing, imitated, padding
-from .realtime import Guide, continued, executable, guidance
+from .realtime import continued, executable, guidance
+from .remembered import Remembered
 from .training_figures import TrainingFigures
 from .weights import fetch_recording, load_all, load_backbones, recording_beside, recording_of
 
@@ -154,6 +155,7 @@ class DAPPolicy(PreTrainedPolicy):
         self._queue: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
         self._generator: torch.Generator | None = None
         self._steps = 0
+        self._remembered = Remembered(self)
         self._expectations = Expectations(self.config.outcome_offsets)
         self.diagnostics: Diagnostics | None = None
         self.last_verdict: Verdict | None = None
@@ -211,15 +213,7 @@ class DAPPolicy(PreTrainedPolicy):
         if self._generate is None:
             self._generate = compiled(self._flow, action_noise.device) if self.config.compile_model else self._flow
         done = self._generate(observation, action_noise, outcome_noise)
-        return done if count == 1 else chosen(done, count, Choice(self.config.choose), self._known_outcomes)
-
-    def _known_outcomes(self) -> Float[Tensor, "M S"]:
-        assert self.memory is not None  # the configuration asks for it
-        kept = self.memory.kept
-        if not len(kept):
-            raise UserError("this checkpoint remembers no outcome: train with policy.outcome_memory above 0")
-        known: Tensor = self.standardize(kept.reshape(-1, self.outcome_dim))
-        return known.reshape(len(kept), -1)
+        return done if count == 1 else chosen(done, count, Choice(self.config.choose), self._remembered.outcomes)
 
     @torch.no_grad()
     def expected_outcome(
@@ -272,6 +266,8 @@ class DAPPolicy(PreTrainedPolicy):
         context = context.repeat(count, 1)
         arm, steps, passes = self.config.arm, self.config.num_inference_steps, self.config.two_passes
         noise = action_noise, outcome_noise
+        if guide is None and self.config.steer:
+            guide = self._remembered.guide(context)
         done = sample(self.policy, self.dynamics, arm, context, *noise, steps, guide, passes)
         outcome = done.outcome
         if count > 1 and self.config.choose == Choice.OUTCOME:  # from the middle of the noise: one evaluation each

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from lerobot.policies.rtc import RTCConfig, RTCProcessor
 from torch import Tensor
 
-Guide = Callable[[Tensor, float, Callable[[Tensor], Tensor]], Tensor]
-"""`(a_t, t, velocity)` to the guided velocity; see `flow.sample`."""
+from .flow import Guide
 
 
 def executable(left_over: Tensor | None, most: int | None = None) -> Float[Tensor, "B k A"] | None:

@@ -83,11 +83,12 @@ def test_an_arm_learns_from_the_episodes_that_it_asks_for(tmp_path):
     assert [arm.name for arm in asked.trained] == ["none", "two_way"]
 
 
-def test_demonstrations_are_as_noisy_as_the_round_declares(tmp_path):
-    quiet = read_round(declared(tmp_path, TINY)).collection("drawer-open")
-    noisy = read_round(declared(tmp_path, "noise = 0.3\n" + TINY)).collection("drawer-open")
-    assert quiet.noise == 0
-    assert noisy == replace(quiet, noise=0.3)
+@pytest.mark.parametrize("what", ["noise", "detour"])
+def test_demonstrations_are_as_the_round_declares(tmp_path, what):
+    plain = read_round(declared(tmp_path, TINY)).collection("drawer-open")
+    asked = read_round(declared(tmp_path, f"{what} = 0.2\n" + TINY)).collection("drawer-open")
+    assert getattr(plain, what) == 0
+    assert asked == replace(plain, **{what: 0.2})
 
 
 PEER = f"""{HEAD}

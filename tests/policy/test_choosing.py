@@ -1,4 +1,4 @@
-"""A policy that samples several chunks and acts on one, and what it remembers of its demonstrations for that."""
+"""A policy that chooses or steers its chunks by what they lead to, and what it remembers of demonstrations for that."""
 
 import pytest
 import torch
@@ -85,3 +85,48 @@ def test_a_choice_by_outcome_needs_a_dynamics_and_something_remembered():
         policy(choose="outcome", outcome_memory=8, candidates=2).generate(now(batch(policy())))
     with pytest.raises(UserError, match=r"policy\.choose is 'best'"):
         config(choose="best")
+
+
+@pytest.mark.parametrize("coupling", ["auxiliary", "one_way", "two_way"])
+def test_a_steered_chunk_is_expected_to_lead_nearer_to_what_was_demonstrated(coupling, tmp_path):
+    made = policy(coupling=coupling, outcome_memory=64).train()
+    made(batch(made))
+    made.update()
+    made.save_pretrained(tmp_path)
+    seen = now(batch(made))
+    noise = 3 * torch.randn(len(seen["observation.state"]), *made.chunk_shape)
+    other = torch.randn(len(noise), *made.outcome_shape)
+
+    def chunk(**options):
+        loaded = config(coupling=coupling, outcome_memory=64, **options)
+        steered = DAPPolicy.from_pretrained(tmp_path, config=loaded)
+        done = steered.generate(seen, noise, other)
+        known = steered.standardize(steered.memory.kept)
+        loaded.num_inference_steps = 1  # as steering sees it
+        leads_to = steered.expected_outcome(seen, done.action).flatten(1)
+        return done.action, torch.cdist(leads_to, known).min(dim=1).values
+
+    plain, gap = chunk()
+    moved, less = chunk(steer=1.0, steer_beyond=0.0)
+    assert (less < gap).all()
+    assert not torch.allclose(plain, moved)
+    same, _ = chunk(steer=1e-9, steer_beyond=0.0)
+    torch.testing.assert_close(same, plain)
+
+
+def test_steering_needs_a_dynamics_that_sees_the_chunk_and_something_remembered():
+    for wrong in (
+        {"coupling": "none", "outcome_memory": 8},
+        {"coupling": "agnostic", "outcome_memory": 8},
+        {"coupling": "two_way"},
+    ):
+        with pytest.raises(
+            UserError, match=r"policy\.steer is 0\.1, which needs a coupling whose dynamics sees the chunk"
+        ):
+            config(steer=0.1, **wrong)
+    with pytest.raises(UserError, match=r"policy\.compile_model compiles; use one of them"):
+        config(coupling="two_way", outcome_memory=8, steer=0.1, compile_model=True)
+    with pytest.raises(UserError, match="remembers no outcome"):
+        policy(coupling="two_way", outcome_memory=8, steer=0.1).generate(now(batch(policy())))
+    with pytest.raises(UserError, match=r"policy\.steer_beyond is 2; it lies between 0 and 1"):
+        config(steer_beyond=2)

@@ -45,6 +45,12 @@ def collect(
     episodes: Annotated[int, typer.Option(help="Successful demonstrations.")] = 50,
     out: Annotated[Path | None, typer.Option(help="Folder of the LeRobotDataset; data/TASK if not given.")] = None,
     noise: Annotated[float, typer.Option(help="Standard deviation of action noise, in action units.")] = 0.0,
+    detour: Annotated[
+        float,
+        typer.Option(
+            help="Metres by which half of them go to the right on their way to the object, half to the left."
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
     play: Annotated[
         str,
@@ -82,6 +88,7 @@ def collect(
         noise,
         seed,
         Play(tuple(words(play)), play_episodes, tuple(words(varied)), varied_share) if play else None,
+        detour,
     )
     with bars() as bar:
         made = run_collect(request, out or Path("data") / request.task.removesuffix("-v3"), bar, workers)

@@ -4,14 +4,17 @@ from .choice import Choice, chosen
 from .coupling import Coupling, Seen
 from .objective import FlowLosses, flow_losses
 from .path import extrapolate, interpolate, target_velocity
-from .sampler import Sample, outcome_of, sample
+from .sampler import Guide, Sample, outcome_of, sample
+from .steering import Steering
 
 __all__ = [
     "Choice",
     "Coupling",
     "FlowLosses",
+    "Guide",
     "Sample",
     "Seen",
+    "Steering",
     "chosen",
     "extrapolate",
     "flow_losses",

@@ -13,6 +13,9 @@ from .coupling import Coupling, Seen
 from .path import extrapolate
 from .velocity import VelocityModel
 
+Guide = Callable[[Tensor, float, Callable[[Tensor], Tensor]], Tensor]
+"""From the flow sample a_t, the time t and the policy's velocity as a function of a_t to the velocity that is taken."""
+
 
 class Sample(NamedTuple):
     """What one generation gives."""
@@ -33,7 +36,7 @@ def sample(
     action_noise: Float[Tensor, "B H A"],
     outcome_noise: Float[Tensor, "B *s"],
     steps: int,
-    guide: Callable[[Tensor, float, Callable[[Tensor], Tensor]], Tensor] | None = None,
+    guide: Guide | None = None,
     two_passes: bool = False,
 ) -> Sample:
     """Integrates both flows together from t = 1 to t = 0. One step:
@@ -48,8 +51,7 @@ def sample(
         context: encoding z of the observation now, computed once.
         action_noise, outcome_noise: the samples at t = 1.
         steps: K, at least 1.
-        guide: gives the velocity v in the policy's stead, from a_t, t and the policy as a function of a_t. The
-            dynamics then is told the estimate of the guided flow.
+        guide: gives the velocity v in the policy's stead. The dynamics then is told the estimate of the guided flow.
         two_passes: whether ŝ is made anew in every step by a pass without feedback, as in training
             (`objective.flow_losses`), at twice the evaluations:
 

@@ -16,11 +16,12 @@ from ..errors import UserError
 from ..processes import default_workers, each
 from .play import FIRST_SEED as PLAY_SEEDS
 from .play import Play, record_play
-from .record import AFTER_SUCCESS, Act, noisy, record
+from .record import AFTER_SUCCESS, Act, by_way_of, noisy, record
 from .rendering import RenderSettings, require_backend
 from .tasks import description, expert, resolve_task
 from .world import ACTION_NAMES, FPS, STATE_NAMES, World, check_cameras, supports, world_versions
 
+_FURTHEST = 0.3  # metres to either side that the hand can reach
 _LEAST_SUCCESS = 0.05
 """Collection gives up where the expert succeeds less often than this."""
 
@@ -33,6 +34,8 @@ class CollectRequest:
         episodes: successful demonstrations; may be 0 where there is play.
         noise: standard deviation of Gaussian noise on the demonstrations' executed and recorded actions, in action
             units.
+        detour: metres. Above 0, the demonstrations are of two kinds: by a point so far to the right on the way to the
+            object (even seeds), or to the left.
         first_seed: of the demonstrations; play begins so far behind its own first seed.
         play: what is collected beside the demonstrations, and stored behind them.
     """
@@ -44,6 +47,7 @@ class CollectRequest:
     noise: float = 0.0
     first_seed: int = 0
     play: Play | None = None
+    detour: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", resolve_task(self.task))
@@ -52,6 +56,8 @@ class CollectRequest:
             raise UserError(f"--episodes is {self.episodes}; collect at least 1")
         if not 0 <= self.first_seed < PLAY_SEEDS:
             raise UserError(f"--seed is {self.first_seed}; it lies between 0 and {PLAY_SEEDS - 1}")
+        if not 0 <= self.detour <= _FURTHEST:
+            raise UserError(f"--detour is {self.detour}; it lies between 0 and {_FURTHEST} metres")
         if self.noise < 0:
             raise UserError(f"--noise is {self.noise}; it is a standard deviation and cannot be negative")
 
@@ -63,6 +69,7 @@ class CollectRequest:
                 "noise": self.noise,
                 "first_seed": self.first_seed,
                 "play": None if self.play is None else self.play.to_dict(),
+                **({"detour": self.detour} if self.detour else {}),
             },
             "world": {
                 "task": self.task,
@@ -156,8 +163,9 @@ def _reused(request: CollectRequest, out: Path) -> Collected:
     if recording is None:
         raise UserError(f"{out} exists and was not made by `dap collect`; choose another --out")
     for part, asked in request.to_dict().items():
-        for key, value in asked.items():
-            found = recording.get(part, {}).get(key)
+        held = recording.get(part, {})
+        for key in [*asked, *(key for key in held if key not in asked)]:
+            found, value = held.get(key), asked.get(key)
             if found != value:
                 raise UserError(f"{out} holds a collection with {key}={found}, not {value}; choose another --out")
     return Collected(out, request.episodes, tuple(recording["failed_seeds"]), reused=True)
@@ -171,7 +179,7 @@ def _until_enough(seeds: Sequence[int] | itertools.count[int], tried: dict[int, 
         if len(tried) >= 40 and sum(tried.values()) < _LEAST_SUCCESS * len(tried):
             raise UserError(
                 f"the expert succeeded {sum(tried.values())} times in {len(tried)} episodes; "
-                "less --noise or another task"
+                "less --noise, less --detour or another task"
             )
         if seed not in tried:
             yield seed
@@ -184,6 +192,8 @@ def _one_episode(request: CollectRequest, staging: Staging, seed: int) -> bool:
         staging.keep(record_play(request.play, world, seed))
         return True
     act: Act = expert(request.task)
+    if request.detour:
+        act = by_way_of(act, request.detour if seed % 2 == 0 else -request.detour)
     if request.noise:
         act = noisy(act, request.noise, np.random.default_rng([request.first_seed, seed]))
     episode = record(world, act, seed)

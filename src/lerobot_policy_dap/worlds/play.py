@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..data.demonstrations import Listed, RecordedEpisode
 from ..errors import UserError
-from .record import Act, noisy, record
+from .record import OBJECT, Act, noisy, record
 from .shifts import CLEAN, SHIFTS, check_shift
 from .tasks import expert
 from .world import World
@@ -34,7 +34,6 @@ _DEVIATION = 0.6
 """Of random motion, in action units."""
 _PULL = 5.0
 """Of random motion towards the object, in action units a metre: it stays within about 10 cm."""
-_OBJECT = slice(4, 7)  # place of the first object in the full observation, metres
 _SEVERITIES = 5
 
 
@@ -140,7 +139,7 @@ def random_motion(rng: np.random.Generator) -> Act:
         if home is None:
             home = observation[:3].copy()
         # Objects that a task does not have are reported at the origin: stay where the hand began.
-        centre = observation[_OBJECT] if np.any(observation[_OBJECT]) else home
+        centre = observation[OBJECT] if np.any(observation[OBJECT]) else home
         action = _DEVIATION * wander
         action[:3] += _PULL * (centre - observation[:3])
         return np.clip(action, -1, 1).astype(np.float32)

@@ -14,6 +14,11 @@ from .world import MAX_STEPS, World
 AFTER_SUCCESS = 16
 """Steps recorded after success, so that the chunks and outcomes before it are real and not padding."""
 
+OBJECT = slice(4, 7)
+"""Place of the first object in the full observation, metres; at the origin where a task has none."""
+_ARRIVED = 0.02  # metres
+_TOWARDS = 10.0  # action units a metre
+
 Act = Callable[[NDArray[np.float64]], NDArray[np.float32]]
 """The action `[4]` in [-1, 1] for Meta-World's full observation `[39]`."""
 
@@ -67,3 +72,27 @@ def noisy(act: Act, deviation: float, rng: np.random.Generator) -> Act:
         return np.clip(noisy_action, -1, 1).astype(np.float32)
 
     return disturbed
+
+
+def by_way_of(act: Act, aside: float) -> Act:
+    """`act`, by a point half way from the hand to the object and so many metres to the arm's right.
+
+    The hand goes there at the height where it begins; what `act` does with its gripper is done from the start.
+    """
+    point: NDArray[np.float64] | None = None
+    there = False
+
+    def detoured(observation: NDArray[np.float64]) -> NDArray[np.float32]:
+        nonlocal point, there
+        hand = observation[:3]
+        if point is None:
+            point = (hand + observation[OBJECT]) / 2
+            point[0] += aside
+            point[2] = hand[2]
+        there = there or float(np.linalg.norm(point - hand)) < _ARRIVED
+        action = act(observation)
+        if not there:
+            action = np.append(np.clip(_TOWARDS * (point - hand), -1, 1), action[3]).astype(np.float32)
+        return action
+
+    return detoured
