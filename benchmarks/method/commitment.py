@@ -56,10 +56,11 @@ def look(
     """The ways `[episodes * draws]` of a checkpoint's chunks, of each number of flow steps."""
     folder = checkpoint_folder(path)
     task = resolve_task(task)
-    planner = Planner(folder, environment_for(folder, task, MAX_STEPS))
+    env = environment_for(folder, task, MAX_STEPS)
+    planner = Planner(folder, env)
+    world = World(task, env.cameras, env.settings)
     ways: list[list[float]] = [[] for _ in counts]
     for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        world = World(task, tuple(planner.cameras))
         sides = [
             record(world, by_way_of(expert(task), side), seed, planner.config.n_action_steps).action[:, X].sum()
             for side in (detour, -detour)

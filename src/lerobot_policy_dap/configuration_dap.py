@@ -9,7 +9,7 @@ from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 
 from .errors import UserError
-from .flow import Choice, Coupling
+from .flow import Choice, Coupling, Seen
 from .nets.backbone import RESNETS
 from .nets.encoder import KINDS as ENCODERS
 
@@ -234,7 +234,7 @@ class DAPConfig(PreTrainedConfig):
                 f"policy.outcome_memory above 0 in training (it is {self.outcome_memory})"
             )
         if self.steer and not (
-            self.outcome_memory and self.arm.learns_dynamics and self.arm is not Coupling.AGNOSTIC
+            self.outcome_memory and self.arm.learns_dynamics and self.arm.dynamics_sees is not Seen.NOTHING
         ):
             raise UserError(
                 f"policy.steer is {self.steer}, which needs a coupling whose dynamics sees the chunk (it is "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,9 +41,11 @@ class Remembered:
         policy, config = self._policy, self._policy.config
         if self._steering is None:
             self._steering = Steering(self.outcomes(), config.steer_beyond, config.steer)
+        with torch.inference_mode(False):  # gradients pass by it
+            context = context.clone()
 
         def expected(chunk: Tensor) -> Tensor:
             start = chunk.new_zeros(len(chunk), *policy.outcome_shape)
-            return outcome_of(policy.dynamics, config.arm, context.clone(), chunk, start, steps=1)
+            return outcome_of(policy.dynamics, config.arm, context, chunk, start, steps=1)
 
         return self._steering.guide(expected)

@@ -38,13 +38,19 @@ def test_training_remembers_whole_outcomes_of_what_is_imitated_and_evaluation_no
     assert int(made.memory.met) == 3
 
 
+def kept(folder, **options):
+    """A policy that has learned from one batch and remembers its outcomes, saved in a folder."""
+    made = policy(outcome_memory=64, **options).train()
+    made(batch(made))
+    made.update()
+    made.save_pretrained(folder)
+    return made
+
+
 @pytest.mark.parametrize("coupling", ["auxiliary", "two_way", "agnostic"])
 @pytest.mark.parametrize("choose", list(Choice))
 def test_what_is_acted_on_is_the_choice_among_what_was_sampled(coupling, choose, tmp_path):
-    made = policy(coupling=coupling, outcome_memory=64, candidates=6, choose=choose).train()
-    made(batch(made))
-    made.update()
-    made.save_pretrained(tmp_path)
+    kept(tmp_path, coupling=coupling, candidates=6, choose=choose)
     made = DAPPolicy.from_pretrained(tmp_path)
     seen = now(batch(made))
     rows = len(seen["observation.state"])
@@ -89,10 +95,7 @@ def test_a_choice_by_outcome_needs_a_dynamics_and_something_remembered():
 
 @pytest.mark.parametrize("coupling", ["auxiliary", "one_way", "two_way"])
 def test_a_steered_chunk_is_expected_to_lead_nearer_to_what_was_demonstrated(coupling, tmp_path):
-    made = policy(coupling=coupling, outcome_memory=64).train()
-    made(batch(made))
-    made.update()
-    made.save_pretrained(tmp_path)
+    made = kept(tmp_path, coupling=coupling)
     seen = now(batch(made))
     noise = 3 * torch.randn(len(seen["observation.state"]), *made.chunk_shape)
     other = torch.randn(len(noise), *made.outcome_shape)

@@ -27,7 +27,8 @@ class Steering:
     """
 
     def __init__(self, known: Float[Tensor, "M S"], beyond: float, most: float) -> None:
-        self.known = known
+        with torch.inference_mode(False):  # whose tensors no gradient can pass by
+            self.known = known.clone()
         self.most = most
         to_others = torch.cdist(known, known).fill_diagonal_(math.inf).min(dim=1).values
         self.radius = to_others.quantile(beyond, interpolation="lower")
@@ -56,7 +57,7 @@ class Steering:
         """
         with torch.inference_mode(False), torch.enable_grad():  # inference mode would give no gradients
             estimate = a_hat.clone().requires_grad_()
-            distance = torch.cdist(expected(estimate).flatten(1), self.known.clone()).min(dim=1).values
+            distance = torch.cdist(expected(estimate).flatten(1), self.known).min(dim=1).values
             (gradient,) = torch.autograd.grad(distance.sum(), estimate)
         slope = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
         longest = self.most * math.sqrt(a_hat[0].numel())

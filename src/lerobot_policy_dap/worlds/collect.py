@@ -164,7 +164,7 @@ def _reused(request: CollectRequest, out: Path) -> Collected:
         raise UserError(f"{out} exists and was not made by `dap collect`; choose another --out")
     for part, asked in request.to_dict().items():
         held = recording.get(part, {})
-        for key in [*asked, *(key for key in held if key not in asked)]:
+        for key in asked | held:
             found, value = held.get(key), asked.get(key)
             if found != value:
                 raise UserError(f"{out} holds a collection with {key}={found}, not {value}; choose another --out")
