@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "data": BASE,
     "worlds": BASE | {"processes", "data"},
     "train": BASE | {"data"},
-    "probe": BASE | {"processes", "worlds", "bench", "checkpoints"},
+    "probe": BASE | {"processes", "worlds", "bench", "checkpoints", "observing"},
     "bench": BASE | {"processes", "worlds", "checkpoints", "monitor", "observing"},
     "runtime": BASE | {"progress", "checkpoints", "realtime", "monitor", "observing"},
 }

@@ -54,7 +54,7 @@ class Round:
 
     Args:
         main: the arm that the others are compared with.
-        policy: `--policy.*` options of all arms that are a dap.
+        policy: `--policy.*` options of all arms that are a dap, but for `coupling`, which is each arm's own.
         noise, detour: of the demonstrations' actions and ways, as `dap collect --noise` and `--detour`.
         expert: whether the scripted expert is evaluated too, once a task.
     """
@@ -151,6 +151,8 @@ def _check(path: Path, asked: Round) -> None:
     for name in couplings:
         if name not in names:
             raise UserError(f"{path}: there is no arm {name!r}; there is: {', '.join(names) or 'none'}")
+    if "coupling" in (asked.policy or {}):
+        raise UserError(f"{path}: [policy] has a coupling; give it to the arms")
     trained = [arm.name for arm in asked.trained]
     for arm in asked.arms:
         if arm.weights is not None and arm.weights not in trained:

@@ -164,6 +164,7 @@ def test_other_policies_and_the_expert_stand_in_one_round(tmp_path, capsys):
         (TINY.replace("drawer-open", "drawer-opens"), "did you mean drawer-open"),
         (TINY.replace("[arms.two_way]", "[arms.mine]"), "no arm 'two_way'"),
         (TINY.replace("[arms.none]", "[arms.plain]"), "arm plain has no coupling"),
+        (TINY.replace("[policy]", "[policy]\ncoupling = 'none'"), "policy. has a coupling"),
         (TINY.replace("play = 0", "play = 3"), "arm none asks for play = 3; the round has 2"),
         (TINY.replace('weights = "two_way"', 'weights = "feedback_off"'), "which is not trained"),
         (TINY.replace('kinds = ["random"]', 'kinds = ["dance"]'), "unknown kind of play 'dance'"),

@@ -53,24 +53,15 @@ def test_outcomes_are_what_the_averaged_encoder_sees_and_not_the_trained_one(tra
     ],
     ids=str,
 )
-def test_training_asks_for_the_frames_as_they_were_recorded(monkeypatch, options, index):
+def test_training_asks_for_the_frames_as_they_were_recorded(asked, options, index):
     """Whatever light and place the policy is shown them in; the frame of now, too."""
-    from lerobot_policy_dap import modeling_dap
-
-    asked = []
-    flow_losses = modeling_dap.flow_losses
-
-    def spy(*args, **kwargs):
-        asked.append(args[5])
-        return flow_losses(*args, **kwargs)
-
-    monkeypatch.setattr(modeling_dap, "flow_losses", spy)
     made = policy(cameras=(CAMERA, WRIST), image_shift=2, image_light=0.5, **options).train()
     blurred(made.target_encoder)
     given = batch(made, n=8)
     made(given)
+    ((args, _, _),) = asked
     expected = by_hand(made, given, index).repeat_interleave(2, dim=0)
-    torch.testing.assert_close(asked[0], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(args[5], expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.99])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..checkpoints import policy_config
 from ..errors import UserError
 from ..files import read_json
+from ..observing import observation_queues
 from .dataset import rgb_cameras
 
 _PREPROCESSOR = "policy_preprocessor.json"
@@ -128,17 +129,17 @@ class ChunkPlanner:
 
     def _remember(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Puts one observation where `select_action` would put it, for the policies that keep their own history."""
-        queues = getattr(self.policy, "_queues", None)
-        if not queues or not set(queues) - {ACTION}:
+        queues = observation_queues(self.policy)
+        if not queues:
             if self.checkpoint.history > 1:
                 raise self._unsupported("looks back, but keeps no queue of observations that LeRobot could fill")
             return batch
-        if not {OBS_IMAGES, *self.checkpoint.config.image_features} & set(queues):
+        if not {OBS_IMAGES, *self.checkpoint.config.image_features} & queues.keys():
             raise self._unsupported("keeps its pictures where LeRobot's other policies do not")
         if OBS_IMAGES in queues:
             images = [batch[key] for key in self.checkpoint.config.image_features]
             batch = {**batch, OBS_IMAGES: torch.stack(images, dim=-4)}
-        self.policy._queues = populate_queues(queues, batch, exclude_keys=[ACTION])
+        populate_queues(queues, batch)
         return batch
 
     def _unsupported(self, why: str) -> UserError:
