@@ -108,7 +108,7 @@ class Round:
         """Flags of `dap train` that the declaration decides, but for steps and seed."""
         demos = self.demos if arm.demos is None else arm.demos
         chosen = [*range(demos), *range(self.demos, self.demos + self.play_of(arm))]
-        policy = arm.policy if arm.type != "dap" else {"coupling": arm.name, **(self.policy or {}), **arm.policy}
+        policy = arm.policy if arm.type != "dap" else {"coupling": arm.kind, **(self.policy or {}), **arm.policy}
         return {
             "batch_size": self.batch_size if arm.batch_size is None else arm.batch_size,
             "dataset.episodes": json.dumps(chosen).replace(" ", ""),
