@@ -155,8 +155,8 @@ class DAPConfig(PreTrainedConfig):
     were half learned; with 0 a moved camera ended all success (benchmarks/method/results/image_shift)."""
     image_light: float = 0.5
     """Training images, and never the outcomes, are seen in another light: brightness and contrast change by up to
-    exp(±image_light), colours by half as much. 0: as they are, which loses 8 points under visual shift and gains none
-    clean (benchmarks/method/results/deciding)."""
+    exp(±image_light), colours by half as much. 0: as they are, which loses 8 to 10 points under visual shift and gains
+    none clean (benchmarks/method/results/converged)."""
     image_hue: float = 0.0
     """Training images, and never the outcomes, have their colours turned by up to this share of the colour circle to
     either side; 0.5 is any turn. A tenth gained nothing over all factors of visual shift, and any turn lost

@@ -107,8 +107,8 @@ def test_a_preset_gives_the_sizes_that_are_not_given():
     assert DAPConfig().encoder == "plain_gn"
 
 
-def test_the_defaults_are_what_the_deciding_round_prefers():
-    """benchmarks/method/results/deciding"""
+def test_the_defaults_are_what_the_evidence_prefers():
+    """benchmarks/method/results/converged"""
     assert (DAPConfig().coupling, DAPConfig().image_light) == ("auxiliary", 0.5)
 
 
