@@ -58,19 +58,25 @@ def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command
 
 
 def comparable(episodes: Sequence[Episode]) -> list[Episode]:
-    """Those of the tasks that every policy has, and of a policy's training seeds those that have all of these.
+    """Those of policies and training seeds that have been on the same tasks: the most of two policies or more.
 
-    A round that is still running, or resumed on another machine, lacks tasks of its latest arms and training seeds;
-    means over unlike tasks would not compare.
+    A round that is still running, was resumed on another machine or has got an arm more lacks tasks of some arms and
+    training seeds; means over unlike tasks would not compare. So either the tasks that an arm lacks are left out, or
+    the arm is; where both keep as many episodes, the tasks.
     """
     tasks_of: dict[str, set[str]] = {}
     trained_on: dict[tuple[str, int], set[str]] = {}
     for episode in episodes:
         tasks_of.setdefault(episode.policy, set()).add(episode.task)
         trained_on.setdefault((episode.policy, episode.training_seed), set()).add(episode.task)
+
+    def kept(tasks: set[str]) -> list[Episode]:
+        whole = {run for run, on in trained_on.items() if on >= tasks}
+        alone = len({policy for policy, _ in whole}) < min(2, len(tasks_of))
+        return [] if alone else [e for e in episodes if e.task in tasks and (e.policy, e.training_seed) in whole]
+
     shared = set.intersection(*tasks_of.values()) if tasks_of else set()
-    whole = {run for run, tasks in trained_on.items() if tasks >= shared}
-    return [e for e in episodes if e.task in shared and (e.policy, e.training_seed) in whole]
+    return max((kept(tasks) for tasks in [shared, *tasks_of.values()]), key=len)
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,7 @@ def test_the_main_arm_is_never_the_subtrahend_wherever_it_is_declared(tmp_path):
 def test_arms_are_compared_on_the_tasks_that_all_of_them_have(tmp_path):
     asked = read_round(declared(tmp_path, TINY))
     episodes = none_fails_and_two_way_succeeds_under_shift()
-    ahead = [replace(e, task="hammer-v3") for e in episodes if e.policy == "two_way"]
+    ahead = [replace(e, task=task) for task in ("hammer-v3", "push-v3") for e in episodes if e.policy == "two_way"]
     assert round_results.comparable(episodes + ahead) == episodes
     round_results.keep(tmp_path, asked, episodes + ahead, "the command")
     assert len(read_episodes(tmp_path / "episodes.parquet")) == len(episodes + ahead)
@@ -300,6 +300,13 @@ def test_a_training_seed_counts_when_it_has_been_on_every_task(tmp_path):
     assert len(read_episodes(tmp_path / "episodes.parquet")) == len(everywhere + half)
     assert f"{len(everywhere)} episodes so far" in (tmp_path / "table.md").read_text()
     assert round_results.comparable([]) == []
+
+
+def test_an_arm_that_joins_late_waits_until_it_has_been_on_the_tasks_of_the_others():
+    episodes = none_fails_and_two_way_succeeds_under_shift()
+    four = [replace(e, task=task) for task in ("hammer-v3", "push-v3", "sweep-v3") for e in episodes]
+    late = [replace(e, policy="auxiliary") for e in four if e.policy == "none" and e.task == "push-v3"]
+    assert round_results.comparable(four + late) == four
 
 
 def test_of_arms_without_a_task_in_common_only_the_episodes_are_kept(tmp_path):
