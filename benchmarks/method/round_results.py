@@ -180,12 +180,14 @@ def _row(pairing: Pairing, means: Iterable[Mean], beside: Iterable[Mean], arm: s
 def _about(found: Found) -> list[str]:
     """Lines below a figure."""
     asked, pairing = found.asked, found.pairing
-    runs = min(len(pairing.training_seeds(arm)) for arm in pairing.learned)
-    seeds = (
-        f"{runs} training seeds an arm"
-        if runs > 1
-        else "One training seed: intervals are of that checkpoint alone"
-    )
+    runs = [len(pairing.training_seeds(arm)) for arm in pairing.learned]
+    fewest, most = min(runs), max(runs)
+    alone = "intervals are of that checkpoint alone"
+    if most == 1:
+        seeds = f"One training seed: {alone}"
+    else:
+        seeds = f"{most if fewest == most else f'{fewest} to {most}'} training seeds an arm"
+        seeds += f" (with one, {alone})" if fewest == 1 else ""
     return [
         f"{_tasks(pairing)}; {asked.demos} demonstrations; {found.episodes:,} held-out episodes.",
         f"Shifted: mean of {len(pairing.shifts)} factors, severity {', '.join(map(str, asked.severities))}. {seeds}.",
