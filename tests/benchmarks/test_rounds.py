@@ -271,7 +271,9 @@ def test_the_table_says_what_the_episodes_say(tmp_path):
     assert "one training seed" in round_results.table(round_results.find(asked, once, "the command"))
     assert "One training seed: " in round_results.figure(round_results.find(asked, once, "the command"))
     unlike = once + [e for e in episodes if e.policy == "none" and e.training_seed != 0]
-    assert "1 to 2 training seeds an arm (" in round_results.figure(round_results.find(asked, unlike, "the command"))
+    assert "1 to 2 training seeds an arm (" in round_results.figure(
+        round_results.find(asked, unlike, "the command")
+    )
 
 
 def test_the_main_arm_is_never_the_subtrahend_wherever_it_is_declared(tmp_path):
