@@ -58,7 +58,7 @@ def keep_report(folder: Path, asked: Round, episodes: Sequence[Episode], command
 
 
 def comparable(episodes: Sequence[Episode]) -> list[Episode]:
-    """Those of policies and training seeds that have been on the same tasks: the most of two policies or more.
+    """The most episodes of two policies or more whose training seeds have all been on the same tasks.
 
     A round that is still running, was resumed on another machine or has got an arm more lacks tasks of some arms and
     training seeds; means over unlike tasks would not compare. So either the tasks that an arm lacks are left out, or
