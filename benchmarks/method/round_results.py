@@ -70,13 +70,15 @@ def comparable(episodes: Sequence[Episode]) -> list[Episode]:
         tasks_of.setdefault(episode.policy, set()).add(episode.task)
         trained_on.setdefault((episode.policy, episode.training_seed), set()).add(episode.task)
 
-    def kept(tasks: set[str]) -> list[Episode]:
+    def kept(tasks: frozenset[str]) -> list[Episode]:
         whole = {run for run, on in trained_on.items() if on >= tasks}
         alone = len({policy for policy, _ in whole}) < min(2, len(tasks_of))
         return [] if alone else [e for e in episodes if e.task in tasks and (e.policy, e.training_seed) in whole]
 
     shared = set.intersection(*tasks_of.values()) if tasks_of else set()
-    return max((kept(tasks) for tasks in [shared, *tasks_of.values()]), key=len)
+    # Each set of tasks once: most arms have the same.
+    choices = dict.fromkeys(map(frozenset, [shared, *tasks_of.values()]))
+    return max(map(kept, choices), key=len)
 
 
 @dataclass(frozen=True, slots=True)
