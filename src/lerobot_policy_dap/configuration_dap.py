@@ -75,6 +75,10 @@ class DAPConfig(PreTrainedConfig):
     """Whether every flow step of a generation makes ŝ anew, by a pass without feedback as in training, instead of
     taking that of the step before: exact where outcomes follow closely from actions, at twice the evaluations
     (docs/method.md)."""
+    outcome_from_noise: bool = False
+    """Whether the dynamics sees the outcome's noise at its time 1 in every flow step, in training and when acting, so
+    that ŝ holds nothing of the true outcome, which s_t does at small t (docs/method.md). A training's own: weights of
+    one kind do not act as the other."""
     candidates: int = 1
     """Chunks sampled for an observation, of which one is acted on; one alone in real-time chunking."""
     choose: str = Choice.FIRST.value
@@ -275,6 +279,20 @@ class DAPConfig(PreTrainedConfig):
         """The observations up to now, and those that are the outcome where the arm learns dynamics."""
         history = list(range(1 - self.n_obs_steps, 1))
         return [*history, *(o for o in self.outcome_offsets if o)] if self.arm.learns_dynamics else history
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How `flow.sample` goes about it."""
+        return {
+            "steps": self.num_inference_steps,
+            "two_passes": self.two_passes,
+            "outcome_from_noise": self.outcome_from_noise,
+        }
+
+    @property
+    def outcome_steps(self) -> int:
+        """Steps in which `flow.outcome_of` goes from noise to an outcome."""
+        return 1 if self.outcome_from_noise else self.num_inference_steps
 
     def dynamics_only_rows(self, batch_size: int) -> int:
         """Rows that teach dynamics alone, to be added to a batch of `batch_size`; an arm without dynamics has none."""

@@ -125,6 +125,7 @@ class DAPPolicy(PreTrainedPolicy):
             align=self.config.align,
             teach_context=self.config.dynamics_teaches_encoder,
             time_alpha=self.config.time_alpha,
+            outcome_from_noise=self.config.outcome_from_noise,
         )
         loss = (
             losses.policy
@@ -237,7 +238,7 @@ class DAPPolicy(PreTrainedPolicy):
             raise UserError("coupling none has no dynamics model, and so expects nothing of a chunk")
         if outcome_noise is None:
             outcome_noise = action.new_zeros(len(action), *self.outcome_shape)
-        arm, steps = self.config.arm, self.config.num_inference_steps
+        arm, steps = self.config.arm, self.config.outcome_steps
         context = self.context_now(batch) if context is None else context
         return self._by_offset(outcome_of(self.dynamics, arm, context, action, outcome_noise, steps))
 
@@ -264,14 +265,14 @@ class DAPPolicy(PreTrainedPolicy):
         context = self.context(observation)
         count = len(action_noise) // len(context)
         context = context.repeat(count, 1)
-        arm, steps, passes = self.config.arm, self.config.num_inference_steps, self.config.two_passes
-        noise = action_noise, outcome_noise
+        arm, noise, how = self.config.arm, (action_noise, outcome_noise), self.config.generation
         if guide is None and self.config.steer:
             guide = self._remembered.guide(context)
-        done = sample(self.policy, self.dynamics, arm, context, *noise, steps, guide, passes)
+        done = sample(self.policy, self.dynamics, arm, context, *noise, guide=guide, **how)
         outcome = done.outcome
         if count > 1 and self.config.choose == Choice.OUTCOME:  # from the middle of the noise: one evaluation each
-            outcome = outcome_of(self.dynamics, arm, context, done.action, torch.zeros_like(outcome_noise), steps)
+            middle, K = torch.zeros_like(outcome_noise), self.config.outcome_steps
+            outcome = outcome_of(self.dynamics, arm, context, done.action, middle, K)
         return Sample(done.action, None if outcome is None else self._by_offset(outcome), done.estimates)
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ class LinearGaussian:
         x = self.mean + torch.randn(n, 2, dtype=torch.float64, generator=generator) @ self.root()
         return x[:, :1, None], x[:, 1:]
 
-    def losses(self, policy, dynamics, coupling, n, dtype=torch.float64):
+    def losses(self, policy, dynamics, coupling, n, dtype=torch.float64, **options):
         """Of two models, over n chunks and what came of them; z is the mean chunk."""
         g = torch.Generator().manual_seed(0)
         action, outcome = self.draw(n, g)
@@ -47,6 +47,7 @@ class LinearGaussian:
             outcome_is_pad=torch.zeros(n, dtype=torch.bool),
             feedback_dropout=0.0,
             generator=g,
+            **options,
         )
 
     def matrix(self, values):
@@ -150,6 +151,10 @@ class LinearGaussian:
             return s_t - column(t, s_t) * self.caused(self.mean[:1].expand_as(s_t))(s_t, t)
 
         return self.policy(said), Known(lambda s_t, t, chunk: self.caused(chunk)(s_t, t))
+
+    def from_noise(self):
+        """The two with the least losses where the dynamics sees noise alone: E[ε - a | a_t], and ε - c·â for E[ε - s | â]."""
+        return self.policy(), Known(lambda s_t, t, chunk: s_t - self.c * chunk.flatten(1))
 
     def flow(self, solitary=(), steps=400):
         """The matrix that takes ε to x - μ in the flow of the joint, by Runge and Kutta's fourth order; one who is

@@ -17,7 +17,7 @@ def data(rows=B):
     return tuple(torch.randn(rows, *n, generator=g) for n in ((D,), (H, A), (S,)))
 
 
-def losses(policy, dynamics, coupling, seed=1, rows=B, **options):
+def losses(policy, dynamics, coupling, seed=1, rows=B, batch=None, **options):
     options = {
         "action_is_pad": torch.zeros(rows, H, dtype=torch.bool),
         "outcome_is_pad": torch.zeros(rows, dtype=torch.bool),
@@ -28,7 +28,7 @@ def losses(policy, dynamics, coupling, seed=1, rows=B, **options):
         policy,
         dynamics,
         coupling,
-        *data(rows),
+        *(batch or data(rows)),
         generator=torch.Generator().manual_seed(seed),
         **options,
     )
@@ -149,6 +149,36 @@ def test_training_shows_each_model_what_the_method_page_says(coupling):
         shown = [*shown, (a_t, t, s_hat)]
     for call, entry in zip(policy.calls, shown, strict=True):
         torch.testing.assert_close((call.x_t, call.t, call.feedback), entry)
+
+
+@pytest.mark.parametrize("coupling", FEEDING)
+def test_an_outcome_made_from_noise_shows_the_policy_nothing_of_the_true_one(coupling):
+    """In training as when acting the dynamics sees noise at its time 1, and is told of the chunk what it always is."""
+    policy, dynamics = watched()
+    losses(policy, dynamics, coupling, outcome_from_noise=True)
+    usual = watched()
+    losses(*usual, coupling)
+    context, action, outcome = data()
+    for call, other in zip(dynamics.calls, usual[1].calls, strict=True):
+        at = column(other.t, outcome)
+        torch.testing.assert_close(call.x_t, (other.x_t - (1 - at) * outcome) / at)
+        assert (call.t == 1).all()
+        assert torch.equal(call.condition, other.condition)
+    policy_again, dynamics_again = watched()
+    losses(policy_again, dynamics_again, coupling, outcome_from_noise=True, batch=(context, action, -outcome))
+    assert torch.equal(policy.shown[-1], policy_again.shown[-1])
+    assert not torch.equal(policy.shown[-1], usual[0].shown[-1])
+
+
+@pytest.mark.parametrize("coupling", FEEDING)
+def test_generation_with_an_outcome_made_from_noise_shows_what_training_shows(coupling):
+    policy, dynamics = watched()
+    context, action_noise, outcome_noise = noises()
+    got = sample(policy, dynamics, coupling, context, action_noise, outcome_noise, 4, outcome_from_noise=True)
+    assert all(call.x_t is outcome_noise and call.t == 1 for call in dynamics.calls)
+    times = {Seen.NOTHING: [0.0] * 4, Seen.DRAFT: [1.0] * 4, Seen.ESTIMATE: [1.0, 0.75, 0.5, 0.25]}
+    assert [float(call.condition[0]) for call in dynamics.calls] == times[coupling.dynamics_sees]
+    assert torch.equal(got.outcome, outcome_noise - dynamics.calls[-1].velocity)
 
 
 def test_agnostic_has_no_derivative_with_respect_to_actions():

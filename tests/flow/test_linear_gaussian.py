@@ -76,6 +76,31 @@ def test_in_one_pass_it_may_lead_away(c, diverges):
     assert (spreads[1] < 1.2 * world.sigma) != diverges
 
 
+@pytest.mark.parametrize("c", [0.5, 2.0])
+def test_an_outcome_made_from_noise_leaves_the_chunk_its_own_flow_and_is_what_it_leads_to(c):
+    """ŝ = E[s | â] is a function of the chunk's sample, so that there is nothing to carry round a loop."""
+    world = LinearGaussian(c=c)
+    action = world.mean[0] + world.sigma * noises(64)[1].flatten(1)
+
+    def found(steps):
+        got = sample(*world.from_noise(), Coupling.TWO_WAY, *noises(64), steps, outcome_from_noise=True)
+        return pairs(got.action, got.outcome)
+
+    assert_first_order(found, torch.cat([action, c * action], dim=1), (80, 160, 320))
+
+
+def test_the_least_losses_with_an_outcome_made_from_noise():
+    """∫ Var(ε - a | a_t) dt, ∫ c²·Var(a | a_t) + ρ² dt and ρ²."""
+    world = LinearGaussian()
+    alone = world.remaining()[0]
+    got = world.losses(*world.from_noise(), Coupling.TWO_WAY, 100_000, outcome_from_noise=True)
+    t = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    known = t**2 * world.sigma**2 / (t**2 + (1 - t) ** 2 * world.sigma**2)
+    blurred = world.c**2 * float(torch.trapezoid(known, t)) + world.rho**2
+    expected = [alone[0], blurred, world.rho**2]
+    assert [float(got.policy), float(got.dynamics), float(got.dynamics_true)] == pytest.approx(expected, rel=0.02)
+
+
 def test_a_dynamics_that_takes_the_draft_for_the_chunk_draws_what_would_come_of_the_draft():
     world = LinearGaussian()
     assert_generates(world.credulous(), Coupling.ONE_WAY, world, {1: world.rho})

@@ -131,3 +131,31 @@ def test_no_gradient_runs_from_the_encoding_of_now_to_the_future(history):
     for key in (CAMERA, STATE):
         assert given[key].grad[:, :history].flatten(2).any(dim=-1).all()
         assert not given[key].grad[:, history:].any()
+
+
+@pytest.mark.parametrize("from_noise", [True, False])
+def test_what_the_policy_is_told_in_training_depends_on_the_true_outcome_unless_it_is_made_from_noise(from_noise):
+    made = policy(outcome_from_noise=from_noise).train()
+    given = batch(made)
+    other = given | {key: torch.cat([given[key][:, :1], 1 - given[key][:, 1:]], dim=1) for key in (CAMERA, STATE)}
+    losses = []
+    for seen in (given, other):
+        torch.manual_seed(0)
+        losses.append(made(seen)[1])
+    before, after = losses
+    assert (before["policy_loss"] == after["policy_loss"]) == from_noise
+    assert before["dynamics_loss"] != after["dynamics_loss"]
+
+
+def test_an_outcome_made_from_noise_takes_one_evaluation_and_a_chunk_as_many_as_ever():
+    made = policy(outcome_from_noise=True).eval()
+    asked = []
+    made.dynamics.register_forward_hook(lambda _module, args, _output: asked.append(args[:2]))
+    seen = {key: value[:, 0] for key, value in batch(made).items() if key in (CAMERA, STATE)}
+    noise = torch.randn(5, *made.chunk_shape), torch.randn(5, *made.outcome_shape)
+    got = made.generate(seen, *noise)
+    assert len(asked) == made.config.num_inference_steps
+    assert all(torch.equal(s_t, noise[1]) and t == 1 for s_t, t in asked)
+    expected = made.expected_outcome(seen, got.action, noise[1])
+    assert len(asked) == made.config.num_inference_steps + 1
+    assert expected.shape == got.outcome.shape

@@ -43,6 +43,7 @@ def flow_losses(
     align: bool = True,
     teach_context: bool = True,
     time_alpha: float = 1.0,
+    outcome_from_noise: bool = False,
     generator: torch.Generator | None = None,
 ) -> FlowLosses:
     """The losses of one step, with t, ε_a and ε_s drawn once and shared by both models.
@@ -68,6 +69,8 @@ def flow_losses(
         teach_context: whether the dynamics' loss reaches `context` through what the dynamics is told of it; through
             â it may still.
         time_alpha: t ~ Beta(time_alpha, 1); 1 is uniform, larger looks more at noisy samples.
+        outcome_from_noise: whether the dynamics sees s_1 = ε_s at its time 1 instead of s_t, whatever t is. Then ŝ
+            holds nothing of what really came of the chunk.
     """
     B = len(action)
     uniform = 1 - torch.rand(B, device=action.device, generator=generator)  # in (0, 1]
@@ -77,7 +80,8 @@ def flow_losses(
     present = torch.rand(B, device=action.device, generator=generator) >= feedback_dropout
 
     a_t, v_star = interpolate(action, action_noise, t), target_velocity(action, action_noise)
-    s_t, u_star = interpolate(outcome, outcome_noise, t), target_velocity(outcome, outcome_noise)
+    t_s = torch.ones_like(t) if outcome_from_noise else t
+    s_t, u_star = interpolate(outcome, outcome_noise, t_s), target_velocity(outcome, outcome_noise)
     action_weight = (~action_is_pad).unsqueeze(-1)
     outcome_weight = ~outcome_is_pad[(..., *(None,) * (outcome.ndim - outcome_is_pad.ndim))]
     estimate_weight = outcome_weight
@@ -93,7 +97,7 @@ def flow_losses(
 
     told = coupling.dynamics_sees
     given = context if teach_context else context.detach()
-    dynamics_z = dynamics.condition(t, given, time_seen(told, t))
+    dynamics_z = dynamics.condition(t_s, given, time_seen(told, t))
     draft = _draft(policy, context, action_noise) if told is Seen.DRAFT else None
 
     def seen(v: Tensor) -> Tensor | None:
@@ -104,18 +108,18 @@ def flow_losses(
     if coupling.feeds_policy:
         with torch.no_grad():
             v_null = policy(a_t, t, policy_z)
-            u_null = dynamics(s_t, t, dynamics_z, seen(v_null))
-            s_hat = extrapolate(s_t, u_null, t)
+            u_null = dynamics(s_t, t_s, dynamics_z, seen(v_null))
+            s_hat = extrapolate(s_t, u_null, t_s)
             if coupling is Coupling.SHUFFLED:
                 s_hat = s_hat[torch.randperm(B, device=s_hat.device, generator=generator)]
 
     torch.clear_autocast_cache()  # before torch 2.11 it would lend the casts made without gradient above
     v = policy(a_t, t, policy_z, s_hat, present)
     chunk = seen(v)
-    u = dynamics(s_t, t, dynamics_z, chunk if align or chunk is None else chunk.detach())
+    u = dynamics(s_t, t_s, dynamics_z, chunk if align or chunk is None else chunk.detach())
     u_true = u
     if told is not Seen.NOTHING:
-        u_true = dynamics(s_t, t, dynamics.condition(t, given, torch.zeros_like(t)), action)
+        u_true = dynamics(s_t, t_s, dynamics.condition(t_s, given, torch.zeros_like(t)), action)
     return FlowLosses(
         policy=masked_mse(v, v_star, action_weight),
         dynamics=masked_mse(u, u_star, estimate_weight),

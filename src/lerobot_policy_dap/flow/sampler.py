@@ -38,6 +38,7 @@ def sample(
     steps: int,
     guide: Guide | None = None,
     two_passes: bool = False,
+    outcome_from_noise: bool = False,
 ) -> Sample:
     """Integrates both flows together from t = 1 to t = 0. One step:
 
@@ -56,20 +57,24 @@ def sample(
             (`objective.flow_losses`), at twice the evaluations:
 
                 v₀ = policy(a_t, t | z, null)     ŝ = s_t - t·dynamics(s_t, t | z, a_t - t·v₀)
+        outcome_from_noise: whether the dynamics sees the outcome's noise at its time 1 in every step, as in a training
+            with the same option; the outcome then is the ŝ of the last step.
     """
     times, column = _times(steps, context)
     policy_z = policy.condition(column, context)
     told_at = time_seen(coupling.dynamics_sees, column)
-    dynamics_z = dynamics.condition(column, context, told_at) if coupling.feeds_policy else None
+    at = torch.ones_like(column) if outcome_from_noise else column
+    dynamics_z = dynamics.condition(at, context, told_at) if coupling.feeds_policy else None
 
-    a_t, s_t, s_hat, draft = action_noise, outcome_noise, None, None
+    a_t, s_t, s_hat, draft, outcome = action_noise, outcome_noise, None, None, None
     estimates = []
     dt = -1 / steps
     for k, t in enumerate(times):
+        t_s = 1.0 if outcome_from_noise else t
         if two_passes and dynamics_z is not None:
             a_hat = extrapolate(a_t, policy(a_t, t, policy_z[k]), t)
             draft = a_hat if draft is None else draft
-            _, s_hat = _answer(dynamics, coupling, s_t, t, dynamics_z[k], a_hat, draft)
+            _, s_hat = _answer(dynamics, coupling, s_t, t_s, dynamics_z[k], a_hat, draft)
         if guide is None:
             v = policy(a_t, t, policy_z[k], s_hat)
         else:
@@ -77,11 +82,14 @@ def sample(
         a_hat = extrapolate(a_t, v, t)
         if dynamics_z is not None:
             draft = a_hat if draft is None else draft
-            u, s_hat = _answer(dynamics, coupling, s_t, t, dynamics_z[k], a_hat, draft)
-            s_t = s_t + dt * u
+            u, s_hat = _answer(dynamics, coupling, s_t, t_s, dynamics_z[k], a_hat, draft)
+            if outcome_from_noise:
+                outcome = s_t - u
+            else:
+                outcome = s_t = s_t + dt * u
         a_t = a_t + dt * v
         estimates.append(a_hat)
-    return Sample(a_t, s_t if coupling.feeds_policy else None, torch.stack(estimates))
+    return Sample(a_t, outcome, torch.stack(estimates))
 
 
 def _answer(

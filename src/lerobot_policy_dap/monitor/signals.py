@@ -92,11 +92,8 @@ def _chunks(policy: Any, batch: dict[str, Any], z: Tensor | None) -> Tensor:
         context = z.repeat(SAMPLES, 1)
         actions = torch.randn(len(context), *policy.chunk_shape, device=context.device)
         outcomes = torch.randn(len(context), *policy.outcome_shape, device=context.device)
-        arm, steps = policy.config.arm, policy.config.num_inference_steps
-        drawn: Tensor = sample(
-            policy.policy, policy.dynamics, arm, context, actions, outcomes, steps,
-            two_passes=policy.config.two_passes,
-        ).action  # fmt: skip
+        arm, how = policy.config.arm, policy.config.generation
+        drawn: Tensor = sample(policy.policy, policy.dynamics, arm, context, actions, outcomes, **how).action
     return drawn.reshape(SAMPLES, -1, *drawn.shape[1:])
 
 
