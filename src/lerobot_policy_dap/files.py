@@ -82,6 +82,13 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not readable JSON ({error}); delete it and run the command again") from error
 
 
+def read_recording(folder: Path) -> dict[str, Any] | None:
+    """How frames were recorded, by a dataset's `meta/` or a checkpoint's folder; None where it does not say."""
+    path = folder / RECORDING_FILE
+    recording = read_json(path) if path.exists() else None
+    return recording if isinstance(recording, dict) else None
+
+
 def claim_folder(folder: Path, name: str, request: dict[str, Any], what: str) -> None:
     """Makes `folder` the place of one request, written to its file `name`, or goes on with the same request.
 

@@ -21,7 +21,7 @@ from .compiling import Generate, compiled
 from .configuration_dap import DAPConfig
 from .diagnostics import Diagnostics, Expectations
 from .errors import UserError
-from .files import RECORDING_FILE, write_json
+from .files import RECORDING_FILE, read_recording, write_json
 from .flow import Choice, Guide, Sample, chosen, flow_losses, outcome_of, sample
 from .monitor.monitor import Monitor, Verdict
 from .nets import ImageEncoder, velocity_network
@@ -32,7 +32,7 @@ from .observing import Observing, imitated, padding
 from .realtime import continued, executable, guidance
 from .remembered import Remembered
 from .training_figures import TrainingFigures
-from .weights import fetch_recording, load_all, load_backbones, recording_beside, recording_of
+from .weights import fetch_recording, load_all, load_backbones, recording_of
 
 
 class DAPPolicy(PreTrainedPolicy):
@@ -393,5 +393,5 @@ class DAPPolicy(PreTrainedPolicy):
         path = Path(model_file)
         load_all(model, path)
         model.folder = path.parent
-        model.recording = model.recording or recording_beside(path)
+        model.recording = model.recording or read_recording(path.parent)
         return model

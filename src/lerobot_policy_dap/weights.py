@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .errors import UserError
-from .files import RECORDING_FILE, read_json
+from .files import RECORDING_FILE, read_recording
 from .nets import ImageEncoder
 
 
@@ -72,8 +72,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def recording_of(dataset_meta: Any) -> dict[str, Any] | None:
     """The dataset's own account of how its frames were recorded, where it has one."""
     root = getattr(dataset_meta, "root", None)
-    path = Path(root) / "meta" / RECORDING_FILE if root is not None else None
-    return read_json(path) if path is not None and path.exists() else None
+    return read_recording(Path(root) / "meta") if root is not None else None
 
 
 def fetch_recording(source: str | Path, **options: Any) -> None:
@@ -88,9 +87,3 @@ def fetch_recording(source: str | Path, **options: Any) -> None:
     # There is none, or the weights, which are asked for next, will say what is wrong.
     with suppress(EntryNotFoundError, HfHubHTTPError, HFValidationError):
         hf_hub_download(str(source), RECORDING_FILE, **{key: options[key] for key in known if key in options})
-
-
-def recording_beside(weights: Path) -> dict[str, Any] | None:
-    """A checkpoint's account of how the frames behind it were recorded, where it has one."""
-    path = weights.with_name(RECORDING_FILE)
-    return read_json(path) if path.exists() else None

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..checkpoints import WEIGHTS_FILE, policy_config
 from ..errors import UserError
-from ..files import RECORDING_FILE, read_json, sha256
+from ..files import read_json, read_recording, sha256
 from ..observing import observation_queues
 from ..worlds.configuration_env import MetaworldShiftEnvConfig
 from ..worlds.tasks import description
@@ -29,17 +29,12 @@ from .rollout import Look, Watcher
 
 def recorded_world(folder: Path) -> dict[str, Any] | None:
     """The world in which the checkpoint's training frames were recorded, where it or its dataset says so."""
-    own = folder / RECORDING_FILE
-    if own.exists():
-        recording = read_json(own)
-        return recording.get("world") if isinstance(recording, dict) else None
+    recording = read_recording(folder)
     train = folder / "train_config.json"
-    root = read_json(train).get("dataset", {}).get("root") if train.exists() else None
-    beside = Path(root) / "meta" / RECORDING_FILE if root else None
-    if beside is not None and beside.exists():
-        world: dict[str, Any] | None = read_json(beside).get("world")
-        return world
-    return None
+    if recording is None and train.exists():
+        root = read_json(train).get("dataset", {}).get("root")
+        recording = read_recording(Path(root) / "meta") if root else None
+    return None if recording is None else recording.get("world")
 
 
 def environment_for(folder: Path, task: str, max_steps: int) -> MetaworldShiftEnvConfig:

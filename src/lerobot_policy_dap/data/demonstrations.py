@@ -174,15 +174,6 @@ def write_dataset(
         )
 
 
-def read_recording(root: Path) -> dict[str, Any] | None:
-    """How a dataset was recorded; None where it does not say."""
-    path = root / "meta" / RECORDING_FILE
-    if not path.exists():
-        return None
-    recording: dict[str, Any] = read_json(path)
-    return recording
-
-
 def by_imitation(meta: Any, policy_config: Any, episodes: Sequence[int]) -> tuple[list[int], list[int]]:
     """The episodes that a policy imitates, and those whose tasks are all among its `dynamics_only_tasks`.
 

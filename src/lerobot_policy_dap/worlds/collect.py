@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.demonstrations import Listed, Staging, read_recording, write_dataset
+from ..data.demonstrations import Listed, Staging, write_dataset
 from ..errors import UserError
+from ..files import read_recording
 from ..processes import default_workers, each
 from .play import FIRST_SEED as PLAY_SEEDS
 from .play import Play, record_play
@@ -159,7 +160,7 @@ def _collect_play(request: CollectRequest, staging: Staging, progress: Progress,
 
 
 def _reused(request: CollectRequest, out: Path) -> Collected:
-    recording = read_recording(out)
+    recording = read_recording(out / "meta")
     if recording is None:
         raise UserError(f"{out} exists and was not made by `dap collect`; choose another --out")
     for part, asked in request.to_dict().items():
