@@ -124,7 +124,7 @@ def table(found: Found) -> str:
     about = (
         f"Tasks: {tasks}. Demonstrations: {asked.demos}. Play: {_played(asked)}. Training steps: {asked.steps}. "
         f"Severities: {', '.join(map(str, asked.severities))}. {found.episodes} episodes so far; "
-        f"{len(asked.training_seeds)} training seeds planned. "
+        f"{words.counted(len(asked.training_seeds), 'training seed')} planned. "
         "Percent, with 95% intervals over training seeds and episodes."
     )
     if any(seeds[arm] < 2 for arm in pairing.learned):
