@@ -271,8 +271,7 @@ class DAPPolicy(PreTrainedPolicy):
         done = sample(self.policy, self.dynamics, arm, context, *noise, guide=guide, **how)
         outcome = done.outcome
         if count > 1 and self.config.choose == Choice.OUTCOME:  # from the middle of the noise: one evaluation each
-            middle, K = torch.zeros_like(outcome_noise), self.config.outcome_steps
-            outcome = outcome_of(self.dynamics, arm, context, done.action, middle, K)
+            outcome = self.expected_outcome(observation, done.action, context=context)
         return Sample(done.action, None if outcome is None else self._by_offset(outcome), done.estimates)
 
     @torch.no_grad()
