@@ -16,6 +16,7 @@ ORDER = (
     "evaluation",
     "latency",
     "latency_diffusion",
+    "latency_h100",
     "flow_steps",
     "frame_store",
     "monitor",

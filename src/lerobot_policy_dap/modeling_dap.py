@@ -98,6 +98,10 @@ class DAPPolicy(PreTrainedPolicy):
         self._generate: Generate | None = None
         self.reset()
 
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self._generate = None  # what is compiled may hold the weights by their place
+        return super()._apply(*args, **kwargs)
+
     # Training
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
