@@ -62,7 +62,7 @@ print("equal")
 """
 
 
-def test_graphs_are_eager_in_any_thread(tmp_path):
+def test_graphs_are_eager_in_any_thread():
     """In a process of its own: the tests' shape checks cannot be compiled."""
     done = subprocess.run([sys.executable, "-c", GRAPHS], capture_output=True, text=True, timeout=600, check=False)
     assert "equal" in done.stdout, done.stderr[-3000:]
