@@ -6,7 +6,7 @@ RUN := $(UV) run --frozen
 .PHONY: help setup demo test lint types unit clean
 
 help:
-	@echo "make demo   collect, train, evaluate, and write outputs/demo/report.html (five to eleven minutes on two cores)"
+	@echo "make demo   collect, train, evaluate, and write outputs/demo/report.html (four to eleven minutes on two cores)"
 	@echo "make test   lint, types and every test"
 	@echo "make clean  delete the environment and what the commands made"
 

@@ -29,7 +29,7 @@ _LOG_EVERY = 25
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demonstration does. The defaults end within ten minutes on two cores."""
+    """What the demonstration does. The defaults take four to eleven minutes on two cores."""
 
     task: str = "drawer-open"
     demonstrations: int = 40

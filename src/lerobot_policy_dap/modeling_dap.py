@@ -206,6 +206,7 @@ class DAPPolicy(PreTrainedPolicy):
             guide: of `flow.sample`; a guided flow is never compiled.
         """
         self.eval()
+        self._observing.overlook_task(batch)
         observation = self._observing.recall(batch)
         count = self.config.candidates if action_noise is None and guide is None else 1
         rows = count * len(next(iter(observation.values())))
@@ -273,15 +274,14 @@ class DAPPolicy(PreTrainedPolicy):
         if guide is None and self.config.steer:
             guide = self._remembered.guide(context)
         done = sample(self.policy, self.dynamics, arm, context, *noise, guide=guide, **how)
-        outcome = done.outcome
-        if count > 1 and self.config.choose == Choice.OUTCOME:  # from the middle of the noise: one evaluation each
+        outcome, judged = done.outcome, count > 1 and self.config.choose == Choice.OUTCOME
+        if judged or (self.config.diagnostics and outcome is None and arm.learns_dynamics):
             outcome = self.expected_outcome(observation, done.action, context=context)
         return Sample(done.action, None if outcome is None else self._by_offset(outcome), done.estimates)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Float[Tensor, "B A"]:
         """The next normalised action of each row; plans a new chunk when the last one is used up."""
-        self._observing.overlook_task(batch)
         self._observing.remember(batch)
         if not self._queue:
             noted, noise = self.config.diagnostics, kwargs.get("noise")
@@ -298,10 +298,7 @@ class DAPPolicy(PreTrainedPolicy):
     def _noted(self, batch: dict[str, Tensor], noise: Tensor | None) -> Float[Tensor, "B H A"]:
         """A chunk, with a note of how it came about."""
         done = self.generate(batch, action_noise=noise)
-        expected = done.outcome
-        if expected is None and self.config.arm.learns_dynamics:
-            expected = self.expected_outcome(batch, done.action)
-        self._expectations.planned(self._steps, done.estimates, expected)
+        self._expectations.planned(self._steps, done.estimates, done.outcome)
         return done.action
 
     def _noise(self, *shape: int) -> Tensor:

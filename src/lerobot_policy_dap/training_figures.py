@@ -35,22 +35,23 @@ class TrainingFigures:
         self.arm = policy.config.arm
         self.image_dim = policy.encoder.dim * policy.config.n_obs_steps
         self._steps = 0
+        self._measured: dict[str, float] = {}
         self._warned = False
 
     def __call__(
         self, policy: DAPPolicy, losses: FlowLosses, context: Tensor, action: Tensor, outcome: Tensor
     ) -> dict[str, float]:
-        """The figures of one step, by name."""
-        measured = self._steps % MEASURED_EVERY == 0
+        """The figures of one step, by name; those that are not measured at every step, as they were last."""
+        measure = self._steps % MEASURED_EVERY == 0
         self._steps += 1
-        if losses.policy.is_cuda and not measured:
-            return {}  # reading a number waits for the GPU
+        if losses.policy.is_cuda and not measure:
+            return dict(self._measured)  # reading a number waits for the GPU
         figures = {"policy_loss": losses.policy.item()}
         if self.arm.learns_dynamics:
             figures["dynamics_loss"] = losses.dynamics.item()
             figures["dynamics_true_loss"] = losses.dynamics_true.item()
             figures["feedback_effect"] = losses.feedback_effect.item()
-        if measured and len(context) > 1:
+        if measure and len(context) > 1:
             if self.image_dim:
                 figures |= image_figures(policy.policy, self.image_dim, context, action)
             if self.arm.learns_dynamics:
@@ -60,7 +61,10 @@ class TrainingFigures:
                 assert variance is not None
                 figures["outcome_spread"] = variance.sqrt().mean().item()
                 self._warn_of_collapse(figures, ranked=len(context) >= LEAST_ROWS and outcome[0].numel() > 1)
-        return figures
+        if measure:
+            self._measured = figures
+        # LeRobot's log shows 0 for a figure that none of its steps had.
+        return self._measured | figures
 
     def _warn_of_collapse(self, figures: dict[str, float], ranked: bool) -> None:
         """Says so, once, when the outcomes have become constant: the dynamics' loss looks normal then."""

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from lerobot_policy_dap.modeling_dap import DAPPolicy
 
+TWO = ("torchrun", "--standalone", "--nproc_per_node=2")
+"""Two processes of a CPU. `accelerate launch --cpu --num_processes=2` starts one."""
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
 
@@ -177,6 +179,7 @@ def test_lerobot_train_and_lerobot_eval_take_the_policy_and_the_environment(data
         "--eval.batch_size=2",
         "--eval.use_async_envs=false",
         "--policy.device=cpu",
+        "--policy.coupling=auxiliary",  # its feedback switched off
         f"--output_dir={tmp_path / 'eval'}",
     )
     info = json.loads((tmp_path / "eval" / "eval_info.json").read_text())
@@ -184,16 +187,33 @@ def test_lerobot_train_and_lerobot_eval_take_the_policy_and_the_environment(data
     assert list((tmp_path / "eval").rglob("*.mp4"))
 
 
-def test_lerobot_train_in_two_processes_and_mixed_precision(dataset, tmp_path):
+def test_lerobot_train_in_two_processes_and_mixed_precision_and_on_in_one(dataset, tmp_path):
     out = tmp_path / "lerobot"
-    run(
-        "accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=bf16",
-        "--dynamo_backend=no", BIN / "lerobot-train",
-        *train_flags(dataset, out, "two_way", steps=2, **{"policy.use_amp": "true"}),
-    )  # fmt: skip
+    done = run(
+        *TWO, BIN / "lerobot-train", *train_flags(dataset, out, "two_way", steps=2, **{"policy.use_amp": "true"})
+    )
+    assert "Effective batch size: 8 x 2 = 16" in done.stderr, done.stderr
     made = weights(out, "000002")
     assert made["updates"] == 2
     assert all(value.dtype in (torch.float32, torch.int64) and value.isfinite().all() for value in made.values())
+    config = out / "checkpoints" / "last" / "pretrained_model" / "train_config.json"
+    done = run("lerobot-train", f"--config_path={config}", "--resume=true", "--steps=3")
+    assert "written with num_processes=2" in done.stderr
+    after = weights(out, "000003")
+    assert after["updates"] == 3
+    assert 0 < max(float((after[k] - made[k]).abs().max()) for k in made if k.startswith("policy.")) < 0.01
+
+
+def test_dap_train_in_mixed_precision_learns_as_in_float32(dataset, frames, tmp_path):
+    losses = []
+    for use_amp in ("false", "true"):
+        out = tmp_path / use_amp
+        flags = train_flags(dataset, out, "two_way", steps=2, seed=1, **{"policy.use_amp": use_amp})
+        run("dap", "train", "--frames-dir", frames, *flags)  # a process has one precision
+        losses.append([json.loads(line)["loss"] for line in (out / "train_log.jsonl").read_text().splitlines()])
+        assert all(value.dtype in (torch.float32, torch.int64) for value in weights(out, "000002").values())
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
 
 
 def test_lerobot_train_resumes_what_dap_train_saved(trained, dataset, tmp_path):
@@ -285,15 +305,16 @@ def test_other_peoples_policies_train_from_decoded_frames_and_are_evaluated(
 
 
 def test_two_processes_learn_as_one_with_the_doubled_batch(dataset, frames, tmp_path):
-    """`accelerate launch` on two CPU processes: other noise, the same frames a step, the same loss curve."""
+    """Other noise, the same frames a step, the same loss curve."""
     flags = {"steps": 60, "save_freq": 60, "log_freq": 15, "policy.hidden_dim": 64}
     one, two = tmp_path / "one", tmp_path / "two"
     dap("train", "--frames-dir", frames, *train_flags(dataset, one, "two_way", batch_size=32, **flags))
     run(
-        "accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
-        "--dynamo_backend=no", "-m", "lerobot_policy_dap.cli", "train", "--frames-dir", frames,
+        *TWO, "-m", "lerobot_policy_dap.cli", "train", "--frames-dir", frames,
         *train_flags(dataset, two, "two_way", batch_size=16, **flags),
     )  # fmt: skip
+    step = json.loads((two / "checkpoints" / "last" / "training_state" / "training_step.json").read_text())
+    assert step["num_processes"] == 2
     curves = [
         np.array([json.loads(line)["loss"] for line in (out / "train_log.jsonl").read_text().splitlines()])
         for out in (one, two)

@@ -1,5 +1,7 @@
 """A policy that chooses or steers its chunks by what they lead to, and what it remembers of demonstrations for that."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from test_policy import batch, config, now, policy
@@ -76,11 +78,20 @@ def test_what_is_acted_on_is_the_choice_among_what_was_sampled(coupling, choose,
             torch.testing.assert_close(acted.outcome.flatten(1)[b], expected[best][b], atol=1e-5, rtol=1e-5)
 
 
-def test_weights_of_one_arm_load_as_another_with_their_memory(tmp_path):
-    made = policy(coupling="two_way", outcome_memory=8)
-    made.save_pretrained(tmp_path)
+def test_weights_of_one_arm_act_as_another_and_keep_their_memory(tmp_path):
+    """With the feedback switched off, those of `two_way` are a policy that hears nothing, as `none` is."""
+    made = kept(tmp_path)
+    seen = now(batch(made))
+    noises = torch.randn(5, *made.chunk_shape), torch.randn(5, *made.outcome_shape)
+    chunks = {}
     for coupling in Coupling:
-        DAPPolicy.from_pretrained(tmp_path, config=config(coupling=coupling, outcome_memory=8))
+        loaded = DAPPolicy.from_pretrained(tmp_path, config=config(coupling=coupling, outcome_memory=64))
+        assert torch.equal(loaded.memory.kept, made.memory.kept)
+        chunks[coupling] = loaded.generate(seen, *noises).action
+    assert torch.equal(chunks[Coupling.AUXILIARY], chunks[Coupling.NONE])
+    feeding = [chunks[arm] for arm in Coupling if arm.feeds_policy]
+    assert not any(torch.equal(chunk, chunks[Coupling.NONE]) for chunk in feeding)
+    assert not any(torch.equal(one, two) for one, two in combinations(feeding, 2))
 
 
 def test_a_choice_by_outcome_needs_a_dynamics_and_something_remembered():

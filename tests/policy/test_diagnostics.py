@@ -56,9 +56,10 @@ def test_an_outcome_that_falls_due_between_two_plans_is_compared_too():
     assert [step for step, was in enumerate(compared) if was] == [due, due + 5]
 
 
-def test_diagnostics_are_off_unless_asked_for_and_then_cost_one_encoding_a_comparison():
+@pytest.mark.parametrize("coupling", [arm for arm in Coupling if arm.learns_dynamics])
+def test_diagnostics_are_off_unless_asked_for_and_then_cost_one_encoding_a_comparison(coupling):
     def encoded(**options):
-        made = policy(**options).eval()
+        made = policy(coupling=coupling, **options).eval()
         given = now(batch(made))
         looks = []
         for encoder in (made.encoder, made.target_encoder):

@@ -73,26 +73,27 @@ def test_figures_of_the_dynamics_are_those_of_its_one_step_from_noise(told):
 LOSSES = FlowLosses(*(torch.tensor(value) for value in (1.0, 2.0, 3.0, 4.0)))
 
 
-def shown(made, outcome, times=1):
+def shown(made, *outcomes):
     """The figures of the last of several steps with these outcomes."""
     figures = TrainingFigures(made)
-    context = torch.randn(len(outcome), 11, generator=torch.Generator().manual_seed(3))
-    action = torch.zeros(len(outcome), *made.chunk_shape)
-    outcome = outcome.reshape(-1, *made.outcome_shape)
-    return [figures(made, LOSSES, context, action, outcome) for _ in range(times)][-1]
+    context = torch.randn(len(outcomes[0]), 11, generator=torch.Generator().manual_seed(3))
+    action = torch.zeros(len(context), *made.chunk_shape)
+    return [figures(made, LOSSES, context, action, x.reshape(-1, *made.outcome_shape)) for x in outcomes][-1]
 
 
 def test_losses_are_logged_at_every_step_and_what_costs_more_now_and_then():
     made = policy()
     made.standardize.running_var.copy_(torch.tensor([4.0, 9.0, *[0.0] * 9]))
-    outcome = torch.randn(8, 11)
+    outcome, other = torch.randn(2, 8, 11)
     first = shown(made, outcome)
     assert first["outcome_spread"] == pytest.approx(5 / 11)
     assert {"image_spread", "latent_rank", "image_use", "outcome_rank", "dynamics_skill"} <= first.keys()
     losses = {"policy_loss": 1, "dynamics_loss": 2, "dynamics_true_loss": 3, "feedback_effect": 4}
     assert {name: first[name] for name in losses} == losses
-    assert shown(made, outcome, times=MEASURED_EVERY) == losses
-    assert shown(made, outcome, times=MEASURED_EVERY + 1).keys() == first.keys()
+    assert shown(made, outcome, *[other] * (MEASURED_EVERY - 1)) == first  # what was measured last still stands
+    again = shown(made, outcome, *[other] * MEASURED_EVERY)
+    assert again.keys() == first.keys()
+    assert again["outcome_rank"] == shown(made, other)["outcome_rank"] != first["outcome_rank"]
 
 
 @pytest.mark.parametrize(

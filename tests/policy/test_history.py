@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
-from test_policy import CAMERA, batch, config, now, policy
+from test_policy import BASE, CAMERA, batch, config, now, policy
 
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.flow import Coupling
@@ -101,11 +101,12 @@ def test_the_frames_of_a_history_are_shifted_together():
     assert not torch.equal(moved[:, 0], image[:, 0])
 
 
+@pytest.mark.parametrize("sizes", [{}, BASE], ids=["small", "base"])
 @pytest.mark.parametrize("grid", [0, 2])
 @pytest.mark.parametrize("actions", [1, 17])
-def test_cameras_of_several_sizes_and_any_number_of_actions(grid, actions):
+def test_cameras_of_several_sizes_and_any_number_of_actions(grid, actions, sizes):
     shapes = {"observation.images.a": (3, 40, 90), "observation.images.b": (3, 120, 36)}
-    made = DAPPolicy(config_of(shapes, actions, grid))
+    made = DAPPolicy(config_of(shapes, actions, grid, **sizes))
     times = len(made.config.observation_delta_indices)
     given = {key: torch.rand(4, times, *shape) for key, shape in shapes.items()}
     given["action"] = torch.randn(4, 6, actions)
@@ -114,8 +115,8 @@ def test_cameras_of_several_sizes_and_any_number_of_actions(grid, actions):
     assert made.predict_action_chunk(now(given)).shape == (4, 6, actions)
 
 
-def config_of(shapes, actions, grid):
-    made = config(cameras=(), state=0, outcome_grid=grid)
+def config_of(shapes, actions, grid, **sizes):
+    made = config(cameras=(), state=0, outcome_grid=grid, **sizes)
     made.input_features = {key: PolicyFeature(FeatureType.VISUAL, shape) for key, shape in shapes.items()}
     made.output_features = {"action": PolicyFeature(FeatureType.ACTION, (actions,))}
     return made
@@ -136,6 +137,15 @@ def test_the_task_is_overlooked_and_said_once(caplog):
     assert torch.equal(plain, told)
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "task text is ignored" in caplog.text
+
+
+@pytest.mark.parametrize("ask", ["select_action", "predict_action_chunk"])
+def test_whoever_asks_for_actions_is_told_that_the_task_is_overlooked(ask, caplog):
+    made = policy().eval()
+    with caplog.at_level(logging.INFO, "lerobot_policy_dap"):
+        for _ in range(2):
+            getattr(made, ask)({**now(batch(made)), "task": ["open the drawer"] * 5})
+    assert ["task text is ignored" in record.message for record in caplog.records] == [True]
 
 
 def test_what_a_monitor_reads_is_of_the_whole_history():

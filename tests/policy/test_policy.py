@@ -15,6 +15,8 @@ from lerobot_policy_dap.modeling_dap import DAPPolicy
 from lerobot_policy_dap.observing import imitated
 
 CAMERA = "observation.images.front"
+BASE = {"preset": "base", "hidden_dim": 64, "dynamics_hidden_dim": 64}
+"""The networks of the preset, at sizes for a test."""
 
 
 def config(cameras=(CAMERA,), state=3, **options):
@@ -69,11 +71,11 @@ def test_lerobot_finds_policy_and_processors_by_name():
         assert name in names
 
 
-@pytest.mark.parametrize("coupling", list(Coupling))
+@pytest.mark.parametrize(("coupling", "sizes"), [*((arm, {}) for arm in Coupling), ("two_way", BASE)], ids=str)
 @pytest.mark.parametrize(("cameras", "state"), [((CAMERA,), 3), ((CAMERA, "observation.images.wrist"), 3),
                                                 ((CAMERA,), 0), ((), 3)])  # fmt: skip
-def test_trains_and_acts_with_any_number_of_cameras_and_without_state(coupling, cameras, state):
-    made = policy(coupling=coupling, cameras=cameras, state=state)
+def test_trains_and_acts_with_any_number_of_cameras_and_without_state(coupling, sizes, cameras, state):
+    made = policy(coupling=coupling, cameras=cameras, state=state, **sizes)
     made.train()
     loss, figures = made(batch(made))
     loss.backward()
@@ -86,8 +88,7 @@ def test_trains_and_acts_with_any_number_of_cameras_and_without_state(coupling, 
 
 @pytest.mark.parametrize("coupling", ["none", "one_way", "two_way"])
 def test_the_base_presets_networks_train_act_and_load(coupling, tmp_path):
-    sizes = {"encoder_width": 8, "hidden_dim": 64, "dynamics_hidden_dim": 64, "depth": 2, "latent_dim": 16}
-    made = policy(coupling=coupling, preset="base", encoder="residual", velocity="transformer", **sizes).train()
+    made = policy(coupling=coupling, depth=2, latent_dim=16, **BASE).train()
     loss, _ = made(batch(made))
     loss.backward()
     assert all(block.qkv.weight.grad is not None for block in made.policy.blocks)

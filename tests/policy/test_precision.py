@@ -96,3 +96,23 @@ def test_bfloat16_moves_actions_by_little(coupling, state):
         rounded = made.predict_action_chunk(seen)
     moved = (rounded.float() - exact).square().mean().sqrt()
     assert 0 < moved < BF16
+
+
+@pytest.mark.parametrize("coupling", list(Coupling))
+def test_bfloat16_learns_nearly_what_float32_learns(coupling):
+    """With images of the preset's size: of the tests' smaller ones, a group that is normalised has two numbers."""
+    made = policy(coupling=coupling, image_size=84, image_light=0.0).train()
+    given = batch(made, n=16)
+    losses, slopes = [], []
+    for rounded in (False, True):
+        made.zero_grad(set_to_none=True)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            loss, _ = made(given)
+        loss.backward()
+        losses.append(loss.item())
+        parts = (made.encoder, made.policy)
+        slopes.append([torch.cat([p.grad.flatten() for p in part.parameters()]) for part in parts])
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
+    for exact, near in zip(*slopes, strict=True):
+        assert torch.nn.functional.cosine_similarity(exact, near, dim=0) > 0.99

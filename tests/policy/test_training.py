@@ -4,6 +4,8 @@ import pytest
 import torch
 from test_policy import CAMERA, batch, policy
 
+from lerobot_policy_dap.flow import Coupling, Seen
+
 WRIST = "observation.images.wrist"
 
 
@@ -68,12 +70,15 @@ def test_the_loss_is_the_weighted_sum(asked, weights):
 
 @pytest.mark.parametrize("velocity", ["mlp", "transformer"])
 @pytest.mark.parametrize("align", [True, False])
-def test_the_dynamics_loss_reaches_the_policy_through_the_alignment_alone(asked, align, velocity):
+@pytest.mark.parametrize("coupling", [arm for arm in Coupling if arm.learns_dynamics])
+def test_the_dynamics_loss_reaches_the_policy_through_its_estimate_alone(asked, coupling, align, velocity):
+    """And so in no arm whose dynamics sees none: `agnostic` and `one_way` cannot be aligned."""
     sizes = {"hidden_dim": 64, "dynamics_hidden_dim": 64, "dynamics_depth": 1}
-    made = policy(coupling="two_way", align=align, velocity=velocity, **sizes).train()
+    made = policy(coupling=coupling, align=align, velocity=velocity, **sizes).train()
     made(batch(made))
     losses = asked[0][2]
-    for part, reaches in ((losses.dynamics, align), (losses.dynamics_true, False)):
+    aligned = align and coupling.dynamics_sees is Seen.ESTIMATE
+    for part, reaches in ((losses.dynamics, aligned), (losses.dynamics_true, False)):
         made.zero_grad(set_to_none=True)
         part.backward(retain_graph=True)
         assert any(p.grad is not None and bool(p.grad.any()) for p in made.policy.parameters()) == reaches
