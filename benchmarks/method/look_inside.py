@@ -6,6 +6,7 @@ For every eighth frame of the held-out episodes, with the same noise for all com
     gain       error of the outcome expected of another frame's chunk / error given the demonstrated one
     moved      root mean square change of the estimated chunk between flow steps, in normalised actions
     feedback   root mean square difference between the chunks with and without feedback, same weights and noise
+    one way    the same between chunks whose dynamics sees â and the draft alone (`coupling=one_way`)
     spread     root mean square deviation of chunks of one frame over eight draws of noise
     action     root mean square error of the chunk, with and without feedback, against the demonstrated one
 """
@@ -72,14 +73,18 @@ def look(path: Path, dataset: Path, episodes: int) -> dict[str, float | str]:
     unchanged = error(policy.observed_outcome(batch).unsqueeze(1).expand_as(truth))
     draws = torch.stack([policy.generate(batch, torch.randn_like(action)).action for _ in range(DRAWS)])
     with_feedback = policy.generate(batch, noise, outcome_noise)
-    config.coupling = "auxiliary"
-    without = policy.generate(batch, noise, outcome_noise).action
+    acted = {}
+    for coupling in ("one_way", "auxiliary"):  # the same weights as another arm
+        config.coupling = coupling
+        acted[coupling] = policy.generate(batch, noise, outcome_noise).action
+    without = acted["auxiliary"]
     moved = with_feedback.estimates.diff(dim=0).square().mean(dim=(1, 2, 3)).sqrt()
     return {
         "skill": 1 - expected / unchanged,
         "gain": permuted / expected,
         "moved": " ".join(f"{float(step):.3f}" for step in moved),
         "feedback": _rms(with_feedback.action - without),
+        "one way": _rms(with_feedback.action - acted["one_way"]),
         "spread": _rms(draws - draws.mean(dim=0)),
         "action": _rms(with_feedback.action - action),
         "action, no feedback": _rms(without - action),
