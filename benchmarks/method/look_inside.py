@@ -73,18 +73,19 @@ def look(path: Path, dataset: Path, episodes: int) -> dict[str, float | str]:
     unchanged = error(policy.observed_outcome(batch).unsqueeze(1).expand_as(truth))
     draws = torch.stack([policy.generate(batch, torch.randn_like(action)).action for _ in range(DRAWS)])
     with_feedback = policy.generate(batch, noise, outcome_noise)
-    acted = {}
-    for coupling in ("one_way", "auxiliary"):  # the same weights as another arm
+
+    def acting_as(coupling: str) -> Tensor:
         config.coupling = coupling
-        acted[coupling] = policy.generate(batch, noise, outcome_noise).action
-    without = acted["auxiliary"]
+        return policy.generate(batch, noise, outcome_noise).action
+
+    one_way, without = acting_as("one_way"), acting_as("auxiliary")
     moved = with_feedback.estimates.diff(dim=0).square().mean(dim=(1, 2, 3)).sqrt()
     return {
         "skill": 1 - expected / unchanged,
         "gain": permuted / expected,
         "moved": " ".join(f"{float(step):.3f}" for step in moved),
         "feedback": _rms(with_feedback.action - without),
-        "one way": _rms(with_feedback.action - acted["one_way"]),
+        "one way": _rms(with_feedback.action - one_way),
         "spread": _rms(draws - draws.mean(dim=0)),
         "action": _rms(with_feedback.action - action),
         "action, no feedback": _rms(without - action),

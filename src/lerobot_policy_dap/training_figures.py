@@ -35,7 +35,7 @@ class TrainingFigures:
         self.arm = policy.config.arm
         self.image_dim = policy.encoder.dim * policy.config.n_obs_steps
         self._steps = 0
-        self._measured: dict[str, float] = {}
+        self._latest: dict[str, float] = {}  # LeRobot's log shows 0 for a figure that none of its steps had
         self._warned = False
 
     def __call__(
@@ -45,7 +45,7 @@ class TrainingFigures:
         measure = self._steps % MEASURED_EVERY == 0
         self._steps += 1
         if losses.policy.is_cuda and not measure:
-            return dict(self._measured)  # reading a number waits for the GPU
+            return dict(self._latest)  # reading a number waits for the GPU
         figures = {"policy_loss": losses.policy.item()}
         if self.arm.learns_dynamics:
             figures["dynamics_loss"] = losses.dynamics.item()
@@ -61,10 +61,8 @@ class TrainingFigures:
                 assert variance is not None
                 figures["outcome_spread"] = variance.sqrt().mean().item()
                 self._warn_of_collapse(figures, ranked=len(context) >= LEAST_ROWS and outcome[0].numel() > 1)
-        if measure:
-            self._measured = figures
-        # LeRobot's log shows 0 for a figure that none of its steps had.
-        return self._measured | figures
+        self._latest |= figures
+        return dict(self._latest)
 
     def _warn_of_collapse(self, figures: dict[str, float], ranked: bool) -> None:
         """Says so, once, when the outcomes have become constant: the dynamics' loss looks normal then."""

@@ -20,6 +20,11 @@ def weights(run_folder, step):
     return load_file(run_folder / "checkpoints" / step / "pretrained_model" / "model.safetensors")
 
 
+def moved(before, after):
+    """How far the policy's weights are apart."""
+    return max(float((after[k] - before[k]).abs().max()) for k in before if k.startswith("policy."))
+
+
 def test_collect_makes_a_lerobot_dataset_that_says_how_it_was_made(dataset):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -201,7 +206,7 @@ def test_lerobot_train_in_two_processes_and_mixed_precision_and_on_in_one(datase
     assert "written with num_processes=2" in done.stderr
     after = weights(out, "000003")
     assert after["updates"] == 3
-    assert 0 < max(float((after[k] - made[k]).abs().max()) for k in made if k.startswith("policy.")) < 0.01
+    assert 0 < moved(made, after) < 0.01
 
 
 def test_dap_train_in_mixed_precision_learns_as_in_float32(dataset, frames, tmp_path):
@@ -227,8 +232,7 @@ def test_lerobot_train_resumes_what_dap_train_saved(trained, dataset, tmp_path):
     assert after["updates"] == before["updates"] + 1 == 7
     key = "standardize.num_batches_tracked"
     assert after[key] == before[key] + 1
-    moved = max(float((after[k] - before[k]).abs().max()) for k in before if k.startswith("policy."))
-    assert 0 < moved < 0.01  # one step of Adam that went on, and no new beginning
+    assert 0 < moved(before, after) < 0.01  # one step of Adam that went on, and no new beginning
     states = [load_file(run_ / "checkpoints" / step / "training_state" / "optimizer_state.safetensors")
               for run_, step in ((trained, "000006"), (out, "000007"))]  # fmt: skip
     assert {float(s) for k, s in states[1].items() if k.endswith("step")} == {

@@ -10,7 +10,7 @@ import tempfile
 
 import torch
 import torch.distributed as dist
-from test_policy import batch, policy
+from test_policy import BASE, batch, policy
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType, fully_shard
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
@@ -20,11 +20,8 @@ from lerobot_policy_dap.modeling_dap import DAPPolicy
 SIZES = {
     # Half of what it weighs ends inside the averaged encoder.
     "small": {"encoder_width": 32, "latent_dim": 32, "hidden_dim": 16},
-    "base": {
-        "preset": "base", "velocity": "transformer", "hidden_dim": 64, "dynamics_hidden_dim": 64, "encoder": "residual",
-        "encoder_width": 8,
-    },
-}  # fmt: skip
+    "base": BASE,
+}
 
 
 def trained(model, inner, given, steps=3):
