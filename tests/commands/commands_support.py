@@ -5,12 +5,15 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 from lerobot_policy_dap import cli
 
 BIN = Path(sys.executable).parent
+TWO = ("torchrun", "--standalone", "--nproc_per_node=2")
+"""Two processes of a CPU. `accelerate launch --cpu --num_processes=2` starts one."""
 TASK, SIZE, EPISODES = "drawer-open", 48, 3
 
 
@@ -36,6 +39,30 @@ def run(*command, check=True, timeout=600):
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return done
+
+
+def train_in_two(*command, log, timeout=600):
+    """`lerobot-train` in two processes of a CPU, up to its last line; what it said.
+
+    Leaving, PyTorch may free DDP's reducer under Python's lock and wait for ever for a thread of gloo's that waits for
+    the lock (pytorch/pytorch#56297): then it is told to stop.
+    """
+    with log.open("w") as output:
+        trains = subprocess.Popen(
+            [BIN / TWO[0], *TWO[1:], *map(str, command)], env=environment(), stdout=output, stderr=output
+        )
+    late = time.monotonic() + timeout
+    while trains.poll() is None and "End of training" not in log.read_text() and time.monotonic() < late:
+        time.sleep(0.5)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        trains.wait(20)
+    stuck = trains.poll() is None
+    trains.terminate()  # which ends its processes
+    trains.wait()
+    said = log.read_text()
+    assert "End of training" in said, said[-4000:]
+    assert stuck or trains.returncode == 0, said[-4000:]
+    return said
 
 
 def train_flags(dataset, out, coupling, steps=6, **more):

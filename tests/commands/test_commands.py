@@ -5,14 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from commands_support import BIN, EPISODES, SIZE, TASK, dap, run, train_flags
+from commands_support import BIN, EPISODES, SIZE, TASK, TWO, dap, run, train_flags, train_in_two
 from lerobot.processor import DataProcessorPipeline
 from safetensors.torch import load_file
 
 from lerobot_policy_dap.modeling_dap import DAPPolicy
 
-TWO = ("torchrun", "--standalone", "--nproc_per_node=2")
-"""Two processes of a CPU. `accelerate launch --cpu --num_processes=2` starts one."""
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
 
@@ -194,10 +192,9 @@ def test_lerobot_train_and_lerobot_eval_take_the_policy_and_the_environment(data
 
 def test_lerobot_train_in_two_processes_and_mixed_precision_and_on_in_one(dataset, tmp_path):
     out = tmp_path / "lerobot"
-    done = run(
-        *TWO, BIN / "lerobot-train", *train_flags(dataset, out, "two_way", steps=2, **{"policy.use_amp": "true"})
-    )
-    assert "Effective batch size: 8 x 2 = 16" in done.stderr, done.stderr
+    flags = train_flags(dataset, out, "two_way", steps=2, **{"policy.use_amp": "true"})
+    said = train_in_two(BIN / "lerobot-train", *flags, log=tmp_path / "log")
+    assert "Effective batch size: 8 x 2 = 16" in said
     made = weights(out, "000002")
     assert made["updates"] == 2
     assert all(value.dtype in (torch.float32, torch.int64) and value.isfinite().all() for value in made.values())

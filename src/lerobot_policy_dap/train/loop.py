@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Mapping
@@ -159,6 +160,11 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     batches.close()
     if main and config.policy.push_to_hub:
         upload(config, unwrapped, preprocessor, postprocessor, dataset.meta, last or config.output_dir)
+    # First what counts the gradients of several processes, then what connects them: freed last, under Python's lock,
+    # it may wait for ever for a thread of gloo's that waits for the lock (pytorch/pytorch#56297).
+    accelerator.free_memory()
+    del policy
+    gc.collect()
     accelerator.end_training()
     return last if last is not None else config.output_dir
 
