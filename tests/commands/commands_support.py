@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,28 +42,31 @@ def run(*command, check=True, timeout=600):
     return done
 
 
-def train_in_two(*command, log, timeout=600):
-    """`lerobot-train` in two processes of a CPU, up to its last line; what it said.
+def killed(command, ready, wait, sign=signal.SIGKILL, output=subprocess.DEVNULL):
+    """Starts the command and kills it, and nothing it started, `wait` seconds after `ready()` first holds.
 
-    Leaving, PyTorch may free DDP's reducer under Python's lock and wait for ever for a thread of gloo's that waits for
-    the lock (pytorch/pytorch#56297): then it is told to stop.
+    Returns whether it was killed: a quick machine may have finished by then, well.
     """
-    with log.open("w") as output:
-        trains = subprocess.Popen(
-            [BIN / TWO[0], *TWO[1:], *map(str, command)], env=environment(), stdout=output, stderr=output
-        )
-    late = time.monotonic() + timeout
-    while trains.poll() is None and "End of training" not in log.read_text() and time.monotonic() < late:
-        time.sleep(0.5)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        trains.wait(20)
-    stuck = trains.poll() is None
-    trains.terminate()  # which ends its processes
-    trains.wait()
-    said = log.read_text()
-    assert "End of training" in said, said[-4000:]
-    assert stuck or trains.returncode == 0, said[-4000:]
-    return said
+    process = subprocess.Popen(
+        [str(BIN / command[0]), *map(str, command[1:])],
+        env=environment(),
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not ready() and process.poll() is None:
+        assert time.monotonic() < deadline, "the command never came so far"
+        time.sleep(0.02)
+    try:
+        process.wait(timeout=wait)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, sign)
+        process.wait()
+        time.sleep(1.5)  # its processes notice within half a second
+        return True
+    assert process.returncode == 0
+    return False
 
 
 def train_flags(dataset, out, coupling, steps=6, **more):

@@ -1,44 +1,15 @@
 """Killed in the midst of it, each long command loses nothing: run again, it ends as if it had not been killed."""
 
-import os
 import random
 import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
 import torch
-from commands_support import BIN, EPISODES, SIZE, TASK, dap, environment, run, train_flags
+from commands_support import EPISODES, SIZE, TASK, dap, killed, run, train_flags
 from safetensors.torch import load_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
-
-
-def killed(command, ready, wait, sign=signal.SIGKILL):
-    """Starts the command and kills it, and nothing it started, `wait` seconds after `ready()` first holds.
-
-    Returns whether it was killed: a quick machine may have finished by then.
-    """
-    process = subprocess.Popen(
-        [str(BIN / command[0]), *map(str, command[1:])],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 300
-    while not ready() and process.poll() is None:
-        assert time.monotonic() < deadline, "the command never came so far"
-        time.sleep(0.02)
-    try:
-        process.wait(timeout=wait)
-    except subprocess.TimeoutExpired:
-        os.kill(process.pid, sign)
-        process.wait()
-        time.sleep(1.5)  # its processes notice within half a second
-        return True
-    return False
 
 
 def test_collect(dataset, tmp_path):

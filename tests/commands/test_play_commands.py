@@ -7,9 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from commands_support import SIZE, TASK, dap, refused, run, train_flags
+from commands_support import SIZE, TASK, dap, killed, refused, run, train_flags
 from safetensors.torch import load_file
-from test_kills import killed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("play")]
 
