@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lerobot_policy_dap import quiet  # noqa: F401
 from lerobot_policy_dap.checkpoints import checkpoint_folder, policy_config
 from lerobot_policy_dap.data.batches import BatchSource
 from lerobot_policy_dap.data.demonstrations import open_dataset
