@@ -72,7 +72,7 @@ def markdown(found: Mapping[str, Rates]) -> str:
     about = (
         "Percent of 50 held-out episodes, one training each, by the number of demonstrations; settings in "
         "[rounds/ground.toml](rounds/ground.toml), the rule in [PLAN.md](PLAN.md). A Wilson interval reaches about 14 "
-        f"points to either side at 50 %. {len(found)} of 50 tasks so far."
+        f"points to either side at 50 %. {len(found)} of 50 tasks."
     )
     return "\n".join(["# The ground", "", about, "", *tables.markdown(head, cells), ""])
 

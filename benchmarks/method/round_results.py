@@ -36,13 +36,15 @@ def kept_episodes(folder: Path) -> list[Episode]:
 
 
 def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
-    """Writes episodes, table and figure into the folder; there is nothing of this machine's paths in them."""
+    """Writes episodes and table into the folder, and the figure where there are shifts; none names a path of here."""
     write_episodes(folder / EPISODES, episodes)
     compared = comparable(episodes)
     if not compared:
         return
     found = find(asked, compared, command)
-    texts = {TABLE: table(found), FIGURE: figure(found)}
+    texts = {TABLE: table(found)}
+    if asked.factors:
+        texts[FIGURE] = figure(found)
     if len({asked.play_of(arm) for arm in asked.arms}) > 2:  # the round asks how much play there should be
         texts[PLAY_FIGURE] = play_figure(found)
     for name, text in texts.items():
@@ -123,7 +125,7 @@ def table(found: Found) -> str:
     tasks = _tasks(pairing)
     about = (
         f"Tasks: {tasks}. Demonstrations: {asked.demos}. Play: {_played(asked)}. Training steps: {asked.steps}. "
-        f"Severities: {', '.join(map(str, asked.severities))}. {found.episodes} episodes so far; "
+        f"Severities: {', '.join(map(str, asked.severities)) or 'none'}. {found.episodes} episodes so far; "
         f"{words.counted(len(asked.training_seeds), 'training seed')} planned. "
         "Percent, with 95% intervals over training seeds and episodes."
     )

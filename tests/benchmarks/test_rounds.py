@@ -241,10 +241,13 @@ def test_success_is_drawn_against_the_play_that_an_arm_or_its_weights_have_learn
     assert spot < first < second
 
 
-def test_a_round_with_play_or_without_has_no_figure_of_amounts(tmp_path):
-    asked = read_round(declared(tmp_path, TINY))
-    round_results.keep(tmp_path, asked, none_fails_and_two_way_succeeds_under_shift(), "the command")
-    assert not (tmp_path / "play.svg").exists()
+def test_a_round_has_figures_only_of_what_it_varies(tmp_path):
+    asked, episodes = read_round(declared(tmp_path, TINY)), none_fails_and_two_way_succeeds_under_shift()
+    round_results.keep(tmp_path, asked, episodes, "the command")
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"figure.svg"}
+    clean = [e for e in episodes if e.shift != "light_intensity"]
+    round_results.keep(tmp_path / "clean", replace(asked, factors=(), severities=()), clean, "the command")
+    assert {path.name for path in (tmp_path / "clean").iterdir()} == {"episodes.parquet", "table.md"}
 
 
 def test_the_table_says_what_the_episodes_say(tmp_path):
