@@ -165,7 +165,7 @@ def test_a_training_seed_that_one_task_lacks_enters_no_mean_over_tasks(episodes:
     assert over_tasks(episodes) != over_tasks(whole)
 
 
-def test_conditions_of_one_policy_match_by_training_seed_and_policies_by_their_order() -> None:
+def test_conditions_of_one_policy_match_by_training_seed_and_unlike_policies_by_their_order() -> None:
     """Training seed 7 of a lacks the shifted cell: its clean episodes must not stand beside those of seed 8."""
     episodes = [
         *cell("a", CLEAN, 0, "00", training_seed=7), *cell("a", CLEAN, 0, "11", training_seed=8, checkpoint="x"),
@@ -177,6 +177,22 @@ def test_conditions_of_one_policy_match_by_training_seed_and_policies_by_their_o
     across = pairing.common([("a", "reach", "fog", 1), ("b", "reach", "fog", 1)])
     assert across.tolist() == [[[True, False], [False, True]]]
     assert not pairing.common([("b", "reach", CLEAN, 0), ("b", "reach", "fog", 1)]).size
+
+
+@pytest.mark.parametrize(("seeds_of_b", "beside"), [((2,), [2]), ((1, 2), [1, 2]), ((2, 3), [0, 1]), ((7,), [0])])
+def test_policies_match_by_training_seed_where_neither_has_one_of_its_own(
+    seeds_of_b: tuple[int, ...], beside: list[int]
+) -> None:
+    """Training seed 2 of a policy of three is the one that another's seed 2 stands beside, whatever their order."""
+    episodes = [
+        e for run in (0, 1, 2) for e in cell("a", "fog", 1, f"{run:02b}", training_seed=run, checkpoint=f"a{run}")
+    ]
+    episodes += [
+        e for run in seeds_of_b for e in cell("b", "fog", 1, "11", training_seed=run, checkpoint=f"b{run}")
+    ]
+    block = Pairing(episodes, {}).common([("a", "reach", "fog", 1), ("b", "reach", "fog", 1)])
+    assert [int(a * 2 + b) for a, b in block[:, :, 0].astype(int)] == beside
+    assert block[:, :, 1].all()
 
 
 def test_a_replicate_with_another_checkpoint_is_refused() -> None:

@@ -84,14 +84,18 @@ class Pairing:
     def common(self, keys: Sequence[Key]) -> Block:
         """Success on the training seeds and seeds that all the conditions have; empty when one is missing.
 
-        Conditions of one policy are matched by training seed. Policies are matched by the order of their training
-        seeds: the first of one beside the first of the other, as many as both have.
+        Conditions of one policy are matched by training seed. So are policies, where one has no training seed that
+        another lacks: the same seed gave them the same noise and batches. Otherwise they are matched by the order of
+        their training seeds, the first of one beside the first of the other, as many as both have.
         """
         by_policy: dict[str, list[int]] = {}
         for policy in dict.fromkeys(key[0] for key in keys):
             members = [self._runs.get(key, {}).keys() for key in keys if key[0] == policy]
             by_policy[policy] = sorted(set(members[0]).intersection(*members))
         runs = min((len(seeds) for seeds in by_policy.values()), default=0)
+        alike = sorted(set[int]().union(*by_policy.values()).intersection(*by_policy.values()))
+        if len(alike) == runs:
+            by_policy = dict.fromkeys(by_policy, alike)
         cells = [[self._runs[key][by_policy[key[0]][run]] for key in keys] for run in range(runs)]
         first = cells[0][0][0] if cells else np.empty(0, np.int64)
         if all(np.array_equal(seeds, first) for row in cells for seeds, _ in row):
