@@ -180,7 +180,7 @@ def test_conditions_of_one_policy_match_by_training_seed_and_unlike_policies_by_
 
 
 @pytest.mark.parametrize(("seeds_of_b", "beside"), [((2,), [2]), ((1, 2), [1, 2]), ((2, 3), [0, 1]), ((7,), [0])])
-def test_policies_match_by_training_seed_where_neither_has_one_of_its_own(
+def test_policies_match_by_training_seed_where_one_has_none_of_its_own(
     seeds_of_b: tuple[int, ...], beside: list[int]
 ) -> None:
     """Training seed 2 of a policy of three is the one that another's seed 2 stands beside, whatever their order."""

@@ -92,10 +92,10 @@ class Pairing:
         for policy in dict.fromkeys(key[0] for key in keys):
             members = [self._runs.get(key, {}).keys() for key in keys if key[0] == policy]
             by_policy[policy] = sorted(set(members[0]).intersection(*members))
-        runs = min((len(seeds) for seeds in by_policy.values()), default=0)
-        alike = sorted(set[int]().union(*by_policy.values()).intersection(*by_policy.values()))
-        if len(alike) == runs:
-            by_policy = dict.fromkeys(by_policy, alike)
+        fewest = min(by_policy.values(), key=len, default=[])
+        runs = len(fewest)
+        if all(set(fewest).issubset(seeds) for seeds in by_policy.values()):
+            by_policy = dict.fromkeys(by_policy, fewest)
         cells = [[self._runs[key][by_policy[key[0]][run]] for key in keys] for run in range(runs)]
         first = cells[0][0][0] if cells else np.empty(0, np.int64)
         if all(np.array_equal(seeds, first) for row in cells for seeds, _ in row):
