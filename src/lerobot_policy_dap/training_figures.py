@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from .flow import FlowLosses, Seen
-from .nets.figures import dynamics_figures, image_figures
+from .nets.figures import dynamics_figures, image_figures, outcome_figures
 
 if TYPE_CHECKING:
     from .modeling_dap import DAPPolicy
@@ -34,6 +34,7 @@ class TrainingFigures:
         # Its modules are not kept: a policy that holds something that holds it cannot be copied or freed.
         self.arm = policy.config.arm
         self.image_dim = policy.encoder.dim * policy.config.n_obs_steps
+        self.image_width = policy.encoder.outcome_shape(policy.config.outcome_grid)[1]
         self._steps = 0
         self._latest: dict[str, float] = {}  # LeRobot's log shows 0 for a figure that none of its steps had
         self._warned = False
@@ -59,8 +60,10 @@ class TrainingFigures:
                 figures |= dynamics_figures(policy.dynamics, told, context, action, outcome)
                 variance = policy.standardize.running_var
                 assert variance is not None
-                figures["outcome_spread"] = variance.sqrt().mean().item()
-                self._warn_of_collapse(figures, ranked=len(context) >= LEAST_ROWS and outcome[0].numel() > 1)
+                variance = variance.reshape(-1, outcome.shape[-1])
+                figures |= outcome_figures(outcome, variance, self.image_width)
+                numbers = self.image_width or outcome[0].numel()
+                self._warn_of_collapse(figures, ranked=len(context) >= LEAST_ROWS and numbers > 1)
         self._latest |= figures
         return dict(self._latest)
 

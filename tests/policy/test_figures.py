@@ -8,7 +8,7 @@ import torch
 from test_policy import batch, policy
 
 from lerobot_policy_dap.flow import FlowLosses
-from lerobot_policy_dap.nets.figures import dynamics_figures, image_figures
+from lerobot_policy_dap.nets.figures import dynamics_figures, image_figures, outcome_figures
 from lerobot_policy_dap.training_figures import MEASURED_EVERY, TrainingFigures
 
 RANK_OF_3_TO_1 = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
@@ -60,7 +60,6 @@ def test_figures_of_the_dynamics_are_those_of_its_one_step_from_noise(told):
     outcome = spanning(3.0, 1.0, rows=10, columns=3)
     field = Linear(-matrix, (3,), of_chunk=True)
     found = dynamics_figures(field, told, torch.zeros(10, 5), action, outcome)
-    assert found["outcome_rank"] == pytest.approx(RANK_OF_3_TO_1, rel=1e-4)
 
     def error(chunk):
         return (told * chunk.flatten(1) @ matrix - outcome).square().mean().item()
@@ -68,6 +67,18 @@ def test_figures_of_the_dynamics_are_those_of_its_one_step_from_noise(told):
     own = error(action)
     assert found["dynamics_skill"] == pytest.approx(1 - own / outcome.var(dim=0).mean().item(), rel=1e-4)
     assert found["action_gain"] == pytest.approx(error(action.roll(1, dims=0)) / own, rel=1e-4)
+
+
+def test_figures_of_the_outcome_are_those_of_its_images():
+    images, state = spanning(3.0, 1.0, rows=10, columns=6), 100 * torch.randn(10, 2, 2)
+    outcome = torch.cat([images.reshape(10, 2, 3), state], dim=-1)
+    variance = torch.tensor([[1.0, 4.0, 9.0, 1e4, 1e4], [16.0, 25.0, 36.0, 1e4, 1e4]])
+    found = outcome_figures(outcome, variance, image_width=3)
+    assert found["outcome_rank"] == pytest.approx(RANK_OF_3_TO_1, rel=1e-4)
+    assert found["outcome_spread"] == pytest.approx(3.5)
+    of_state = outcome_figures(state, variance[:, 3:], image_width=0)
+    assert of_state["outcome_rank"] > 2
+    assert of_state["outcome_spread"] == pytest.approx(100)
 
 
 LOSSES = FlowLosses(*(torch.tensor(value) for value in (1.0, 2.0, 3.0, 4.0)))
@@ -83,10 +94,10 @@ def shown(made, *outcomes):
 
 def test_losses_are_logged_at_every_step_and_what_costs_more_now_and_then():
     made = policy()
-    made.standardize.running_var.copy_(torch.tensor([4.0, 9.0, *[0.0] * 9]))
+    made.standardize.running_var.copy_(torch.tensor([4.0, 9.0, *[0.0] * 6, *[100.0] * 3]))
     outcome, other = torch.randn(2, 8, 11)
     first = shown(made, outcome)
-    assert first["outcome_spread"] == pytest.approx(5 / 11)
+    assert first["outcome_spread"] == pytest.approx(5 / 8)
     assert {"image_spread", "latent_rank", "image_use", "outcome_rank", "dynamics_skill"} <= first.keys()
     losses = {"policy_loss": 1, "dynamics_loss": 2, "dynamics_true_loss": 3, "feedback_effect": 4}
     assert {name: first[name] for name in losses} == losses
@@ -112,9 +123,11 @@ def test_outcomes_that_say_next_to_nothing_raise_an_alarm_where_that_can_be_told
     rows, rank, spread, alarm, caplog
 ):
     made = policy()
-    made.standardize.running_var.fill_(spread**2)
+    made.standardize.running_var.fill_(1.0)[: made.encoder.dim] = spread**2
+    outcome = torch.randn(rows, 11)  # whatever the state does
+    outcome[:, : made.encoder.dim] = spanning(*[1.0] * rank, rows=rows, columns=made.encoder.dim)
     with caplog.at_level(logging.WARNING, "lerobot_policy_dap"):
-        figures = shown(made, spanning(*[1.0] * rank, rows=rows, columns=11))
+        figures = shown(made, outcome)
     assert figures["outcome_rank"] == pytest.approx(rank, rel=1e-3)
     assert [record.message[:26] for record in caplog.records] == ["the outcomes have collapse"] * alarm
 

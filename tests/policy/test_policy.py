@@ -169,10 +169,11 @@ def test_a_current_frame_target_asks_for_no_other_frame():
     torch.testing.assert_close(made.observed_outcome(now(given)), made._outcome(given, torch.zeros(5, 1))[0][:, 0])
 
 
-def test_collapsed_outcomes_are_said_once(caplog):
+@pytest.mark.parametrize("constant", [[CAMERA, "observation.state"], [CAMERA]], ids=["all", "images"])
+def test_collapsed_outcomes_are_said_once(constant, caplog):
     made = policy().train()
     given = batch(made, n=8)
-    for key in (CAMERA, "observation.state"):
+    for key in constant:
         given[key][:, 1] = 0.5
     for _ in range(101):
         made(given)

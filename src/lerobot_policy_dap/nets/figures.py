@@ -47,11 +47,10 @@ def dynamics_figures(
     action: Float[Tensor, "B H A"],
     outcome: Float[Tensor, "B *s"],
 ) -> dict[str, float]:
-    """Has the outcome collapsed, and does the dynamics heed the action?
+    """Does the dynamics know the outcome, and heed the action?
 
-    `outcome_rank`: effective rank of the standardised outcomes. `dynamics_skill`: 1 - error of the one-step outcome
-    from pure noise over the outcomes' variance. `action_gain`: that error given a neighbour's chunk, divided by the
-    error given the row's own.
+    `dynamics_skill`: 1 - error of the one-step outcome from pure noise over the outcomes' variance. `action_gain`: that
+    error given a neighbour's chunk, divided by the error given the row's own.
 
     Args:
         dynamics: the dynamics' velocity model.
@@ -67,7 +66,27 @@ def dynamics_figures(
 
     own = error(action)
     return {
-        "outcome_rank": effective_rank(outcome.flatten(1)),
         "dynamics_skill": (1 - own / outcome.var(dim=0).mean().clamp(min=1e-8)).item(),
         "action_gain": (error(action.roll(1, dims=0)) / own.clamp(min=1e-8)).item(),
+    }
+
+
+@torch.no_grad()
+def outcome_figures(
+    outcome: Float[Tensor, "B N W"], variance: Float[Tensor, "tokens W"], image_width: int
+) -> dict[str, float]:
+    """Has the outcome collapsed?
+
+    The image part is judged, where there is one: the state is not learned, so that it goes on varying, and hides an
+    encoder that says the same of every frame. `outcome_rank`: effective rank of the standardised outcomes.
+    `outcome_spread`: standard deviation of an outcome before it is standardised, mean over dimensions.
+
+    Args:
+        variance: running variance of each token before it is standardised.
+        image_width: how much of each token, from its start, is of images; 0 without cameras.
+    """
+    part = slice(image_width or None)
+    return {
+        "outcome_rank": effective_rank(outcome[..., part].flatten(1)),
+        "outcome_spread": variance[..., part].sqrt().mean().item(),
     }
