@@ -159,7 +159,7 @@ def table(found: Found) -> str:
         lines += ["", f"## {asked.main} minus {other}", "", *_comparison(differences)]
     if len(pairing.tasks) > 1:
         lines += ["", "## By task: clean / shifted", "", *_by_task(pairing, means)]
-    made = f"`{found.command}`, {machine()}; {pairing.versions}."
+    made = " ".join([f"`{found.command}`, {machine()}; {pairing.versions}.", *asked.notes])
     return "\n".join([*lines, "", made, ""])
 
 
@@ -325,5 +325,5 @@ def _meta(asked: Round, policies: Sequence[dict[str, Any]], command: str) -> dic
             for shift in SHIFTS.values()
             if shift.name in asked.factors
         ],
-        "notes": [],
+        "notes": list(asked.notes),
     }

@@ -57,6 +57,7 @@ class Round:
         policy: `--policy.*` options of all arms that are a dap, but for `coupling`, which is each arm's own.
         noise, detour: of the demonstrations' actions and ways, as `dap collect --noise` and `--detour`.
         expert: whether the scripted expert is evaluated too, once a task.
+        notes: sentences that its table and report are to say, as where episodes of another machine come from.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Round:
     noise: float = 0.0
     detour: float = 0.0
     expert: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def trained(self) -> list[Arm]:
