@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_size": 84,
         "encoder": "plain_gn",
         "standardize_images": True,
-        "encoder_width": 32,
+        "encoder_width": 16,
         "latent_dim": 128,
         "velocity": "mlp",
         "hidden_dim": 256,

@@ -11,6 +11,7 @@ from round_spec import read_round
 
 from lerobot_policy_dap.bench.episodes import read_episodes, write_episodes
 from lerobot_policy_dap.checkpoints import checkpoint_folder
+from lerobot_policy_dap.configuration_dap import DAPConfig
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.files import read_json, sha256
 
@@ -62,6 +63,11 @@ def test_the_example_can_be_read_and_its_cost_is_said_before_anything_runs(tmp_p
     assert "none: 3 x 1500 steps" in said
     assert f"{6 * 3 * (50 + 50 + 4 * 2 * 50)} of" in said
     assert not any(tmp_path.iterdir())
+
+
+def test_the_policy_that_is_shipped_is_the_one_that_was_measured():
+    converged = read_round(Path(rounds.__file__).parent / "rounds" / "converged.toml")
+    assert DAPConfig(coupling="auxiliary", **converged.policy) == DAPConfig()
 
 
 def test_an_arm_learns_from_the_episodes_that_it_asks_for(tmp_path):

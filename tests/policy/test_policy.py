@@ -108,11 +108,6 @@ def test_a_preset_gives_the_sizes_that_are_not_given():
     assert DAPConfig().encoder == "plain_gn"
 
 
-def test_the_defaults_are_what_the_evidence_prefers():
-    """benchmarks/method/results/converged"""
-    assert (DAPConfig().coupling, DAPConfig().image_light) == ("auxiliary", 0.5)
-
-
 def test_images_are_standardised_before_the_presets_own_encoder_alone():
     assert DAPConfig().standardize_images
     assert DAPConfig(preset="base").standardize_images
