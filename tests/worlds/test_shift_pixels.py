@@ -12,7 +12,7 @@ from worlds_support import frame, geoms_seen
 from lerobot_policy_dap.worlds.shifts import SHIFTS, Scene, draw
 from lerobot_policy_dap.worlds.shifts.apply import _view
 from lerobot_policy_dap.worlds.shifts.color import delta_e, to_lab, to_linear
-from lerobot_policy_dap.worlds.world import World
+from lerobot_policy_dap.worlds.world import CAMERAS, World
 
 SEEDS = st.integers(0, 2**31 - 1)
 _MANY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -188,11 +188,13 @@ def test_table_color_reaches_the_table_with_a_hole() -> None:
 # Camera
 
 
-def test_the_camera_is_displaced_and_turned_by_the_stated_amount(world: World) -> None:
-    for seed in range(3):
+@pytest.mark.parametrize("name", CAMERAS)
+def test_every_camera_is_displaced_and_turned_by_the_stated_amount(name: str) -> None:
+    world = World("drawer-open", (name,))
+    for seed in range(2):
         ways = []
         frame(world, "none", 0, seed)
-        data, camera = world._env.data, world._env.model.camera("corner2").id
+        data, camera = world._env.data, world._env.model.camera(name).id
         place, turn = data.cam_xpos[camera].copy(), data.cam_xmat[camera].reshape(3, 3).copy()
         for severity, amount in levels("camera_pose"):
             world.set_shift("camera_pose", severity)

@@ -25,6 +25,8 @@ _MODEL_FIELDS = (
     "geom_matid",
     "cam_pos",
     "cam_quat",
+    "cam_pos0",  # these two where MuJoCo lets a camera track a body, as both of the gripper's do
+    "cam_mat0",
 )
 _HEADLIGHT_FIELDS = ("ambient", "diffuse", "specular")
 _VISIBLE_GROUPS = (0, 1, 2)  # MuJoCo draws these by default; Meta-World keeps collision shapes in group 4

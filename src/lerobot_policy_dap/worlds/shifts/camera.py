@@ -18,11 +18,14 @@ class CameraPose(Factor):
 
     def change(self, scene: Scene, magnitude: float, rng: np.random.Generator) -> Change:
         """See `Factor`."""
-        position, quaternion = scene.values["cam_pos"].copy(), scene.values["cam_quat"].copy()
+        names = ("cam_pos", "cam_quat", "cam_pos0", "cam_mat0")
+        position, quaternion, tracked, matrix = (scene.values[name].copy() for name in names)
         for camera in scene.cameras:
             way, axis = (v / np.linalg.norm(v) for v in rng.standard_normal((2, 3)))
             position[camera] += magnitude / 100 * way
+            tracked[camera] += magnitude / 100 * way
             turn = Rotation.from_rotvec(np.deg2rad(magnitude) * axis)
             first = Rotation.from_quat(quaternion[camera], scalar_first=True)
             quaternion[camera] = (turn * first).as_quat(scalar_first=True)
-        return Change({"cam_pos": position, "cam_quat": quaternion})
+            matrix[camera] = (turn.as_matrix() @ matrix[camera].reshape(3, 3)).ravel()
+        return Change(dict(zip(names, (position, quaternion, tracked, matrix), strict=True)))
