@@ -30,14 +30,22 @@ EPISODES, TABLE, FIGURE, REPORT = "episodes.parquet", "table.md", "figure.svg", 
 PLAY_FIGURE = "play.svg"
 
 
-def kept_episodes(folder: Path) -> list[Episode]:
-    """The episodes that were kept there before."""
+def kept_episodes(folder: Path, asked: Round) -> list[Episode]:
+    """The episodes that were kept there before, behind those that another round, kept beside it, lends."""
+    lent = _read(folder.parent / asked.lender) if asked.lender is not None else []
+    return [*(e for e in lent if e.policy in asked.lent), *_read(folder)]
+
+
+def _read(folder: Path) -> list[Episode]:
     return read_episodes(folder / EPISODES) if (folder / EPISODES).exists() else []
 
 
 def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) -> None:
-    """Writes episodes and table into the folder, and the figure where there are shifts; none names a path of here."""
-    write_episodes(folder / EPISODES, episodes)
+    """Writes episodes and table into the folder, and the figure where there are shifts; none names a path of here.
+
+    Lent episodes count, but stay with the round that lends them.
+    """
+    write_episodes(folder / EPISODES, [e for e in episodes if e.policy not in asked.lent])
     compared = comparable(episodes)
     if not compared:
         return

@@ -15,6 +15,9 @@ from lerobot_policy_dap.worlds.play import Play
 from lerobot_policy_dap.worlds.rendering import RenderSettings
 from lerobot_policy_dap.worlds.tasks import resolve_task
 
+OWN = ("tasks", "training_seeds", "main", "notes", "arms")
+"""What a round that is like another one declares for itself."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -57,6 +60,7 @@ class Round:
         policy: `--policy.*` options of all arms that are a dap, but for `coupling`, which is each arm's own.
         noise, detour: of the demonstrations' actions and ways, as `dap collect --noise` and `--detour`.
         expert: whether the scripted expert is evaluated too, once a task.
+        lender, lent: the round that this one is like, and those of its arms whose episodes count here too.
         notes: sentences that its table and report are to say, as where episodes of another machine come from.
     """
 
@@ -81,6 +85,8 @@ class Round:
     detour: float = 0.0
     expert: bool = False
     notes: tuple[str, ...] = ()
+    lender: str | None = None
+    lent: tuple[str, ...] = ()
 
     @property
     def trained(self) -> list[Arm]:
@@ -121,15 +127,14 @@ class Round:
 def read_round(path: Path) -> Round:
     """The round that a TOML file declares, named after the file.
 
+    `like = "ROUND"` takes everything but `OWN` from the file of that name beside it, `lent = ["ARM", ...]` arms of it.
+
     Raises:
-        UserError: the file is missing or no TOML, or an entry is missing, unknown or impossible.
+        UserError: a file is missing or no TOML, or an entry is missing, unknown or impossible.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is no TOML ({error})") from error
+    content = _content(path)
+    if "like" in content or "lent" in content:
+        content = _like(path, content)
     arms = tuple(_arm(path, name, dict(entries)) for name, entries in content.pop("arms", {}).items())
     play = content.pop("play", None)
     if play is not None:
@@ -138,6 +143,34 @@ def read_round(path: Path) -> Round:
     made: Round = _made(path, Round, {**entries, "name": path.stem, "arms": arms, "play": play})
     _check(path, made)
     return made
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is no TOML ({error})") from error
+
+
+def _like(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """What the round declares together with the one that it is like."""
+    lender, lent = content.pop("like", None), content.pop("lent", [])
+    if lender is None:
+        raise UserError(f"{path}: arms are lent, but no round says `like`")
+    base = _content(path.with_name(f"{lender}.toml"))
+    theirs, mine = base.pop("arms", {}), content.pop("arms", {})
+    for name in lent:
+        if name not in theirs or name in mine:
+            what = "is declared here too" if name in mine else f"is none of {lender}"
+            raise UserError(f"{path}: the lent arm {name!r} {what}")
+    for name in content:  # episodes of arms that had other data or options would not compare
+        if name not in OWN:
+            raise UserError(f"{path}: {name!r} is as in {lender}, and cannot be given; own are: {', '.join(OWN)}")
+    given = {name: value for name, value in base.items() if name not in ("main", "notes")}
+    arms = {name: theirs[name] for name in lent} | mine
+    return given | content | {"arms": arms, "lender": lender, "lent": lent}
 
 
 def _arm(path: Path, name: str, entries: dict[str, Any]) -> Arm:

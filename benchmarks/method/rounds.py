@@ -4,7 +4,8 @@ Seed by seed and task by task, collects demonstrations and play, trains every ar
 once, so that what there is at any time is balanced over the arms, and nearly over the tasks. Killed at any moment and
 started again, it goes on; what is finished is in results/NAME/ after every evaluation. A round that is given more
 arms, training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: an arm
-whose episodes of a task and training seed are all in results/NAME/ is not trained again for them.
+whose episodes of a task and training seed are all in results/NAME/ is not trained again for them. A round may be like
+another one, and count episodes that are in that one's folder (`read_round`).
 """
 
 from __future__ import annotations
@@ -67,8 +68,7 @@ def main(
         asked = read_round(declared)
         work = data / asked.name
         if plan:
-            kept = _complete(asked, kept_episodes(results / asked.name))
-            print(_to_do(asked, work, workers, kept))
+            print(_to_do(asked, work, workers, _kept(asked, results / asked.name)))
         else:
             _run(asked, work, results / asked.name, workers, device, _command(declared))
     except UserError as error:
@@ -77,7 +77,7 @@ def main(
 
 def _run(asked: Round, work: Path, results: Path, workers: int, device: str, command: str) -> None:
     costs = Costs(work / "costs.jsonl")
-    kept = _complete(asked, kept_episodes(results))
+    kept = _kept(asked, results)
     for seed in asked.training_seeds:
         missing = _missing(asked, kept, seed)
         for task, lacking in missing.items():
@@ -93,6 +93,24 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
         if missing:
             keep_report(results, asked, _all(kept, asked, work), command)
     print(f"results: {results}")
+
+
+def _kept(asked: Round, results: Path) -> Kept:
+    """What needs not be run: complete episodes that are kept, or lent.
+
+    Raises:
+        UserError: the round that lends an arm lacks episodes of it.
+    """
+    kept = _complete(asked, kept_episodes(results, asked))
+    for seed in asked.training_seeds:
+        for task, missing in _missing(asked, kept, seed).items():
+            for name in {*missing} & {*asked.lent}:
+                lender = results.parent / str(asked.lender)
+                raise UserError(
+                    f"{lender} lacks episodes of {name}, which it lends, on {task} with training seed {seed}; run the "
+                    f"round {asked.lender} first"
+                )
+    return kept
 
 
 def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:

@@ -10,7 +10,7 @@ from round_spec import read_round
 from test_rounds import TINY, declared
 
 from lerobot_policy_dap.bench import means as bench_means
-from lerobot_policy_dap.bench.episodes import Episode, read_episodes
+from lerobot_policy_dap.bench.episodes import Episode, read_episodes, write_episodes
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -152,6 +152,19 @@ def test_of_arms_without_a_task_in_common_only_the_episodes_are_kept(tmp_path):
     ]
     round_results.keep(tmp_path, asked, episodes, "the command")
     assert [path.name for path in tmp_path.glob("*.*") if path.suffix != ".toml"] == ["episodes.parquet"]
+
+
+def test_lent_episodes_count_and_stay_with_the_round_that_lends_them(tmp_path):
+    asked = replace(read_round(declared(tmp_path, TINY)), lender="lender", lent=("none",))
+    folder, episodes = tmp_path / "mine", none_fails_and_two_way_succeeds_under_shift()
+    write_episodes(tmp_path / "lender" / "episodes.parquet", episodes)  # it has a two_way of its own
+    lent = [e for e in episodes if e.policy == "none"]
+    assert round_results.kept_episodes(folder, asked) == lent
+    mine = [replace(e, success=False) for e in episodes if e.policy == "two_way"]
+    round_results.keep(folder, asked, lent + mine, "the command")
+    assert read_episodes(folder / "episodes.parquet") == mine
+    assert round_results.kept_episodes(folder, asked) == lent + mine
+    assert "## two_way minus none" in (folder / "table.md").read_text()
 
 
 def test_what_the_declaration_notes_stands_where_the_results_are_read(tmp_path):

@@ -9,7 +9,8 @@ import rounds
 from round_costs import Costs
 from round_spec import read_round
 
-from lerobot_policy_dap.bench.episodes import read_episodes, write_episodes
+from lerobot_policy_dap.bench.episodes import Episode, read_episodes, write_episodes
+from lerobot_policy_dap.bench.plan import FIRST_SEED
 from lerobot_policy_dap.checkpoints import checkpoint_folder
 from lerobot_policy_dap.configuration_dap import DAPConfig
 from lerobot_policy_dap.errors import UserError
@@ -129,6 +130,68 @@ def test_another_policy_of_lerobot_has_options_and_steps_of_its_own_and_imitates
     assert asked.train_flags(none)["dataset.episodes"] == "[0,1,2,3]"
     # Two training seeds of two arms, clean, blind and shifted; and the expert once, which is not blinded.
     assert rounds._planned(asked) == 2 * 2 * (2 + 2 + 2) + (2 + 2)
+
+
+LIKE = """
+like = "tiny"
+lent = ["none"]
+training_seeds = [1]
+main = "always"
+[arms.always]
+coupling = "two_way"
+feedback_dropout = 0
+"""
+
+
+def like(tmp_path, text=LIKE):
+    declared(tmp_path, TINY)
+    path = tmp_path / "more.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_round_like_another_has_its_data_and_options_and_the_arms_that_it_lends(tmp_path):
+    more, tiny = read_round(like(tmp_path)), read_round(tmp_path / "tiny.toml")
+    none, always = more.arms
+    assert none == tiny.arms[0]
+    own = {"name": "more", "main": "always", "training_seeds": (1,), "arms": more.arms}
+    assert more == replace(tiny, **own, lender="tiny", lent=("none",))
+    assert more.train_flags(none) == tiny.train_flags(tiny.arms[0])
+    assert always.policy["feedback_dropout"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LIKE.replace('like = "tiny"', ""), "no round says .like."),
+        (LIKE.replace('"tiny"', '"large"'), "large.toml is missing"),
+        (LIKE.replace('["none"]', '["nothing"]'), "the lent arm 'nothing' is none of tiny"),
+        (LIKE + "[arms.none]", "the lent arm 'none' is declared here too"),
+        (LIKE.replace('["none"]', '["feedback_off"]'), "there is no arm 'two_way'"),
+        ("demos = 3\n" + LIKE, "'demos' is as in tiny, and cannot be given"),
+        (LIKE + "[policy]\nhorizon = 8", "'policy' is as in tiny, and cannot be given"),
+    ],
+)
+def test_what_would_make_lent_episodes_others_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read_round(like(tmp_path, text))
+
+
+def test_a_lent_arm_is_not_trained_and_its_round_comes_first(tmp_path):
+    asked = read_round(like(tmp_path))
+    results = tmp_path / "results" / "more"
+    with pytest.raises(UserError, match=r"tiny lacks episodes of none.* seed 1; run the round tiny first"):
+        rounds._run(asked, tmp_path / "work", results, 1, "cpu", "the command")
+    lent = [
+        Episode(
+            "none", "drawer-open-v3", cell.shift, cell.severity, FIRST_SEED + i, True, 20, 0.0, 1.0, "a", "one", 1
+        )
+        for cell in rounds._grid(asked, rounds._named(asked, 1)[:1], "drawer-open", "cpu").cells()
+        for i in range(2)
+    ]
+    write_episodes(results.with_name("tiny") / "episodes.parquet", lent)
+    kept = rounds._kept(asked, results)
+    assert rounds._missing(asked, kept, 1) == {"drawer-open": ["always"]}
 
 
 @pytest.mark.slow
