@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,15 @@ from tables import markdown
 from lerobot_policy_dap.bench import words
 from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, EXPERT, Episode, read_episodes, write_episodes
 from lerobot_policy_dap.bench.hierarchy import HierarchicalMean, hierarchical_mean
-from lerobot_policy_dap.bench.means import ALL, means_of
+from lerobot_policy_dap.bench.means import ALL, SIGNIFICANCE, means_of
 from lerobot_policy_dap.bench.pairing import Pairing
 from lerobot_policy_dap.bench.records import Mean
 from lerobot_policy_dap.bench.report import write_report
 from lerobot_policy_dap.bench.results import summarise
-from lerobot_policy_dap.bench.statistics import Interval
+from lerobot_policy_dap.bench.statistics import Interval, holm
 from lerobot_policy_dap.files import replacing_file
 from lerobot_policy_dap.worlds.shifts import SHIFTS
+from lerobot_policy_dap.worlds.tasks import resolve_task
 
 EPISODES, TABLE, FIGURE, REPORT = "episodes.parquet", "table.md", "figure.svg", "report.html"
 PLAY_FIGURE = "play.svg"
@@ -33,7 +34,11 @@ PLAY_FIGURE = "play.svg"
 def kept_episodes(folder: Path, asked: Round) -> list[Episode]:
     """The episodes that were kept there before, behind those that another round, kept beside it, lends."""
     lent = _read(folder.parent / asked.lender) if asked.lender is not None else []
-    return [*(e for e in lent if e.policy in asked.lent), *_read(folder)]
+    tasks = {*map(resolve_task, asked.tasks)}
+    counts = [
+        e for e in lent if e.policy in asked.lent and e.task in tasks and e.training_seed in asked.training_seeds
+    ]
+    return [*counts, *_read(folder)]
 
 
 def _read(folder: Path) -> list[Episode]:
@@ -115,7 +120,7 @@ def find(asked: Round, episodes: Sequence[Episode], command: str) -> Found:
     """Means and paired differences of the episodes."""
     pairing = Pairing(episodes, _meta(asked, _policies(asked), command))
     others = [arm for arm in pairing.learned if arm != asked.main and asked.main in pairing.learned]
-    beside = {other: _differences(asked, episodes, other, command) for other in others}
+    beside = _adjusted({other: _differences(asked, episodes, other, command) for other in others})
     means = means_of(pairing)
     rows = {arm: _row(pairing, means, beside.get(arm, []), arm) for arm in pairing.learned}
     return Found(asked, command, len(episodes), pairing, means, beside, rows)
@@ -125,8 +130,8 @@ def table(found: Found) -> str:
     """The arms, and the main arm beside each other, in Markdown.
 
     Rates and drops are means over tasks; intervals are the hierarchical bootstrap's over training seeds and episodes.
-    A comparison is paired over training seeds and episodes, and its p values are adjusted by Holm over clean and the
-    factors.
+    A comparison is paired over training seeds and episodes. Its p values are adjusted by Holm over clean and the
+    factors, that over all factors over the arms that the main one is compared with.
     """
     asked, pairing, means, scope = found.asked, found.pairing, found.means, found.scope
     seeds = {arm: len(pairing.training_seeds(arm)) for arm in pairing.policies}
@@ -228,6 +233,20 @@ def _differences(asked: Round, episodes: Iterable[Episode], other: str, command:
     policies = [policy for name in (other, asked.main) for policy in _policies(asked) if policy["name"] == name]
     pairing = Pairing(both, _meta(asked, policies, command))
     return [m for m in means_of(pairing) if m["kind"] == "difference" and m["task"] == _scope(pairing)]
+
+
+def _adjusted(beside: Mapping[str, list[Mean]]) -> dict[str, list[Mean]]:
+    """The comparisons, those over all factors adjusted by Holm as one family: one question is asked of every arm."""
+    whole = {other: m for other, means in beside.items() for m in means if m["shift"] == ALL}
+    by_arm = dict(zip(whole, holm([m["p"] or 0.0 for m in whole.values()]), strict=True))
+
+    def adjusted(other: str, m: Mean) -> Mean:
+        if m["shift"] != ALL:
+            return m
+        p_holm = float(by_arm[other])
+        return {**m, "p_holm": p_holm, "established": p_holm <= SIGNIFICANCE and _drawn(m).excludes_zero()}
+
+    return {other: [adjusted(other, m) for m in means] for other, means in beside.items()}
 
 
 def _comparison(differences: Iterable[Mean]) -> list[str]:

@@ -81,6 +81,7 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
     for seed in asked.training_seeds:
         missing = _missing(asked, kept, seed)
         for task, lacking in missing.items():
+            _claim(asked, work, task, seed, lacking)
             print(f"collecting {task}", flush=True)
             collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
             left = _untrained(asked, work, task, seed, lacking)
@@ -138,6 +139,28 @@ def _missing(asked: Round, kept: Kept, seed: int) -> dict[str, list[str]]:
     names = [policy.name for policy in _named(asked, seed)]
     by_task = {task: [name for name in names if (name, task, seed) not in kept] for task in asked.tasks}
     return {task: lacking for task, lacking in by_task.items() if lacking}
+
+
+def _claim(asked: Round, work: Path, task: str, seed: int, missing: Sequence[str]) -> None:
+    """Notes beside each checkpoint of the missing policies what it is of.
+
+    Raises:
+        UserError: there is one of an arm that was declared otherwise.
+    """
+    trained = {arm.name: arm for arm in asked.trained}
+    for arm in asked.arms:
+        if arm.name not in missing:
+            continue
+        of = trained[arm.weights or arm.name]
+        made = {"steps": asked.steps_of(of), **asked.train_flags(of), "acts": arm.policy if arm.weights else {}}
+        checkpoints = _trained(work, arm, task, seed)
+        note = checkpoints.with_name(f"{checkpoints.name}.json")
+        if note.exists() and read_json(note) != made:
+            raise UserError(
+                f"{checkpoints} is of an arm {arm.name} that was declared otherwise (see {note.name} beside it); give "
+                "the arm another name, or delete both"
+            )
+        write_json(note, made)
 
 
 def _untrained(asked: Round, work: Path, task: str, seed: int, missing: Sequence[str]) -> list[Training]:

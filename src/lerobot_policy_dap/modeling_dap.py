@@ -28,7 +28,7 @@ from .nets import ImageEncoder, velocity_network
 from .nets.augment import augmented
 from .nets.memory import OutcomeMemory
 from .nets.statistics import Standardize
-from .observing import Observing, imitated, padding
+from .observing import Observing, imitated, padding, spelled_out
 from .realtime import continued, executable, guidance
 from .remembered import Remembered
 from .training_figures import TrainingFigures
@@ -113,6 +113,7 @@ class DAPPolicy(PreTrainedPolicy):
                 whose "task" text is in `dynamics_only_tasks` are not imitated.
         """
         self._observing.overlook_task(batch)
+        batch = spelled_out(batch, {**(self.config.input_features or {}), **(self.config.output_features or {})})
         draws = self.config.noise_draws
         context = self.context(batch, augment=self.training)
         outcome, outcome_is_pad = self._outcome(batch, context)

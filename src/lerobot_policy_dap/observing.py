@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from lerobot.policies.utils import populate_queues
-from lerobot.utils.constants import ACTION
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from .errors import UserError
@@ -78,6 +78,15 @@ class Observing:
         if not self._silent and (any(task) if isinstance(task, list | tuple) else task):
             self._silent = True
             log.info("the task text is ignored: dap looks at %s alone", ", ".join(self.keys))
+
+
+def spelled_out(batch: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+    """A training batch whose states and actions have their last axis.
+
+    LeRobot stores a feature of one number without it, and so collates `[B, T]` where it says `[B, T, 1]`.
+    """
+    alone = [key for key in (OBS_STATE, ACTION) if key in features and tuple(features[key].shape) == (1,)]
+    return {**batch, **{key: batch[key].unsqueeze(-1) for key in alone if key in batch and batch[key].ndim == 2}}
 
 
 def padding(batch: Mapping[str, Any], key: str) -> Bool[Tensor, "B T"]:

@@ -42,7 +42,12 @@ class TrainingFigures:
     def __call__(
         self, policy: DAPPolicy, losses: FlowLosses, context: Tensor, action: Tensor, outcome: Tensor
     ) -> dict[str, float]:
-        """The figures of one step, by name; those that are not measured at every step, as they were last."""
+        """The figures of one step, by name; those that are not measured at every step, as they were last.
+
+        Held-out batches have none: they would stand in the log as training's, until these are measured again.
+        """
+        if not policy.training:
+            return {}
         measure = self._steps % MEASURED_EVERY == 0
         self._steps += 1
         if losses.policy.is_cuda and not measure:

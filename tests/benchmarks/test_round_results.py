@@ -115,6 +115,25 @@ def test_the_main_arm_is_never_the_subtrahend_wherever_it_is_declared(tmp_path):
     assert [m["estimate"] for m in found.beside["two_way"] if m["shift"] == bench_means.ALL] == [-1.0]
 
 
+def test_the_main_arm_beside_several_others_is_several_chances_to_find_something(tmp_path):
+    """One of four arms differs by six episodes of twelve: p is 0.031 alone, and four times that among the four."""
+    asked = read_round(declared(tmp_path, TINY + "".join(f"[arms.arm{i}]\ncoupling = 'none'\n" for i in range(3))))
+    every = none_fails_and_two_way_succeeds_under_shift()
+    two = [e for e in every if e.policy == "two_way" and e.training_seed == 0]
+    worse = [replace(e, policy="none", success=e.success and (e.shift == "none" or e.seed % 2)) for e in two]
+    like = [replace(e, policy=f"arm{i}") for e in two for i in range(3)]
+
+    def over_all(episodes):
+        found = round_results.find(asked, episodes, "the command").beside["none"]
+        return next(m for m in found if m["shift"] == bench_means.ALL)
+
+    alone, among_four = over_all(two + worse), over_all(two + worse + like)
+    assert alone["p_holm"] == alone["p"] == among_four["p"] == 2 * 0.5**6
+    assert among_four["p_holm"] == 4 * among_four["p"]
+    assert alone["low"] == among_four["low"] > 0
+    assert (alone["established"], among_four["established"]) == (True, False)
+
+
 def test_arms_are_compared_on_the_tasks_that_all_of_them_have(tmp_path):
     asked = read_round(declared(tmp_path, TINY))
     episodes = none_fails_and_two_way_succeeds_under_shift()
@@ -157,8 +176,9 @@ def test_of_arms_without_a_task_in_common_only_the_episodes_are_kept(tmp_path):
 def test_lent_episodes_count_and_stay_with_the_round_that_lends_them(tmp_path):
     asked = replace(read_round(declared(tmp_path, TINY)), lender="lender", lent=("none",))
     folder, episodes = tmp_path / "mine", none_fails_and_two_way_succeeds_under_shift()
-    write_episodes(tmp_path / "lender" / "episodes.parquet", episodes)  # it has a two_way of its own
     lent = [e for e in episodes if e.policy == "none"]
+    more = [replace(e, training_seed=2) for e in lent] + [replace(e, task="hammer-v3") for e in lent]
+    write_episodes(tmp_path / "lender" / "episodes.parquet", episodes + more)  # it has a two_way of its own
     assert round_results.kept_episodes(folder, asked) == lent
     mine = [replace(e, success=False) for e in episodes if e.policy == "two_way"]
     round_results.keep(folder, asked, lent + mine, "the command")

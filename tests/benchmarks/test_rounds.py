@@ -277,6 +277,25 @@ def test_a_task_is_evaluated_and_kept_before_the_next_is_trained(tmp_path, monke
     assert steps == expected
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "arm"),
+    [
+        ("steps = 3", "steps = 4", "none"),
+        ("latent_dim = 8", "latent_dim = 16", "none"),
+        ('coupling = "auxiliary"', 'coupling = "shuffled"', "feedback_off"),
+        ("[arms.two_way]", "[arms.two_way]\nalign = false", "feedback_off"),  # whose weights they are
+    ],
+)
+def test_a_checkpoint_of_an_arm_that_was_declared_otherwise_is_not_taken_for_its_own(tmp_path, before, after, arm):
+    work, every = tmp_path / "work", ["none", "feedback_off", "two_way"]
+    rounds._claim(read_round(declared(tmp_path, TINY)), work, "drawer-open", 0, every)
+    other = read_round(declared(tmp_path, TINY.replace(before, after)))
+    with pytest.raises(UserError, match=f"drawer-open-{arm}-0 is of an arm {arm} that was declared otherwise"):
+        rounds._claim(other, work, "drawer-open", 0, every)
+    more = read_round(declared(tmp_path, TINY.replace("\nepisodes = 2", "\nepisodes = 3", 1)))
+    rounds._claim(more, work, "drawer-open", 0, every)  # more of the same
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("rounds")
 def test_an_interrupted_round_ends_as_it_would_have(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The commands a user types, as processes: ours and LeRobot's on what ours make."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -74,8 +75,6 @@ def test_collecting_again_reuses_and_other_options_are_refused(dataset):
 
 def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one(trained, dataset, frames, tmp_path):
     """From the checkpoint at step 3, with everything after it gone, as after a kill."""
-    import shutil
-
     out = tmp_path / "again"
     shutil.copytree(trained, out, symlinks=True)
     shutil.rmtree(out / "checkpoints" / "000006")
@@ -90,8 +89,6 @@ def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one(trained, dat
 
 
 def test_a_run_killed_before_it_pointed_to_its_last_checkpoint_is_found(trained, dataset, frames, tmp_path):
-    import shutil
-
     out = tmp_path / "again"
     shutil.copytree(trained, out, symlinks=True)
     (out / "checkpoints" / "last").unlink()
@@ -163,6 +160,37 @@ def test_training_into_a_folder_with_another_run_is_refused(trained, dataset, fr
     )  # fmt: skip
     assert done.returncode == 2
     assert "batch_size=8, not 4" in done.stderr
+    own = {"use_policy_training_preset": "false", "optimizer.type": "sgd", "optimizer.lr": 0.1}
+    sizes = {
+        "type": "cosine_decay_with_warmup",
+        "num_warmup_steps": 1,
+        "num_decay_steps": 6,
+        "peak_lr": 0.1,
+        "decay_lr": 0,
+    }
+    scheduler = {f"scheduler.{name}": value for name, value in sizes.items()}
+    other = train_flags(dataset, trained, "two_way", save_freq=3, **own, **scheduler)
+    assert "use_policy_training_preset=True, not False" in dap("train", *other, check=False).stderr
+
+
+def test_fine_tuning_goes_on_from_where_it_began_or_not_at_all(trained, dataset, frames, tmp_path):
+    out = tmp_path / "tuned"
+    first, second = (trained / "checkpoints" / step / "pretrained_model" for step in ("000003", "000006"))
+
+    def tuned(path, *more):
+        kept = [f for f in train_flags(dataset, out, "two_way", steps=2, save_freq=1) if "--policy." not in f]
+        flags = [*kept, f"--policy.path={path}", "--policy.push_to_hub=false", *more]
+        return dap("train", "--frames-dir", frames, *flags, check=False)
+
+    assert tuned(first).returncode == 0
+    made = weights(out, "000002")
+    assert f"pretrained_path='{first}', not '{second}'" in tuned(second).stderr
+    assert "coupling='two_way', not 'none'" in tuned(first, "--policy.coupling=none").stderr
+    for _ in range(2):  # a run that was resumed still says what it began from
+        shutil.rmtree(out / "checkpoints" / "000002")
+        assert tuned(first).returncode == 0
+        assert all(torch.equal(made[name], value) for name, value in weights(out, "000002").items())
+    assert f"pretrained_path='{first}', not '{second}'" in tuned(second).stderr
 
 
 def test_lerobot_train_and_lerobot_eval_take_the_policy_and_the_environment(dataset, tmp_path):
@@ -227,8 +255,6 @@ def test_dap_train_in_mixed_precision_learns_as_in_float32(dataset, frames, tmp_
 
 
 def test_lerobot_train_resumes_what_dap_train_saved(trained, dataset, tmp_path):
-    import shutil
-
     out = tmp_path / "run"
     shutil.copytree(trained, out, symlinks=True)
     config = out / "checkpoints" / "last" / "pretrained_model" / "train_config.json"

@@ -25,8 +25,8 @@ def config(episodes=None, eval_split=0.0, batch_size=8, policy=None, **options):
     )
 
 
-def steps(asked, n=30, start=0, processes=1, rank=0):
-    order = order_of(select(META, asked), SOURCE, asked, processes, rank, start)
+def steps(asked, n=30, start=0, processes=1, rank=0, before=None):
+    order = order_of(select(META, asked), SOURCE, asked, processes, rank, start, before)
     return [order.next().tolist() for _ in range(n)]
 
 
@@ -42,6 +42,16 @@ def test_a_selection_of_episodes_selects_play_too():
 
 def test_play_is_never_held_out():
     assert select(META, config([0, 1, 2, 3, 4], eval_split=0.3)) == ([2], [0, 1], [3, 4])
+
+
+def test_the_last_of_each_task_are_held_out_as_in_lerobot():
+    """Recorded task by task, the last of all would be the whole of one task."""
+    tasks = [[task] for task in ["open"] * 4 + ["close"] * 3]
+    meta = SimpleNamespace(total_episodes=7, episodes={"tasks": tasks})
+    assert select(meta, config(eval_split=0.3)) == ([2, 3, 6], [0, 1, 4, 5], [])
+    assert select(meta, config([6, 0, 4, 1], eval_split=0.5)) == ([1, 4], [6, 0], [])
+    with pytest.raises(UserError, match=r"eval_split=0.9 leaves no episode"):
+        select(meta, config(eval_split=0.9))
 
 
 def test_play_rows_come_behind_the_same_demonstrations():
@@ -71,6 +81,15 @@ def test_several_processes_see_what_one_would():
     parts = [steps(config(batch_size=4), 3, processes=2, rank=rank) for rank in (0, 1)]
     for one, *two in zip(whole, *parts, strict=True):
         assert sorted(one) == sorted(i for part in two for i in part)
+
+
+def test_the_order_goes_on_where_other_processes_with_another_batch_left_it():
+    """Of 75 demonstrated frames 64 are behind 4 steps of 8 on two processes, whatever goes on with them."""
+    alone = [0, 1, 2]
+    whole = steps(config(alone, batch_size=16), 5)
+    rest = steps(config(alone, batch_size=4), 3, start=4, before=(8, 2))
+    assert [i for step in rest for i in step] == whole[4]
+    assert len(whole[4]) == 11
 
 
 def test_nothing_to_imitate_is_said():

@@ -107,6 +107,21 @@ def test_losses_are_logged_at_every_step_and_what_costs_more_now_and_then():
     assert again["outcome_rank"] == shown(made, other)["outcome_rank"] != first["outcome_rank"]
 
 
+def test_held_out_batches_leave_the_figures_of_training_alone():
+    made, held_out = policy().train(), policy().eval()
+    figures, context, action = TrainingFigures(made), torch.randn(8, 11), torch.zeros(8, *made.chunk_shape)
+    outcome = torch.randn(8, *made.outcome_shape)
+    first = figures(made, LOSSES, context, action, outcome)
+    assert figures(held_out, LOSSES, 2 * context, action, outcome) == {}
+    others = FlowLosses(*(torch.tensor(value) for value in (5.0, 6.0, 7.0, 8.0)))
+    for _ in range(MEASURED_EVERY - 1):
+        after = figures(made, others, 2 * context, action, outcome)
+    assert after["image_spread"] == first["image_spread"]
+    assert figures(made, others, 2 * context, action, outcome)["image_spread"] == pytest.approx(
+        2 * first["image_spread"]
+    )
+
+
 @pytest.mark.parametrize(
     ("rows", "rank", "spread", "alarm"),
     [

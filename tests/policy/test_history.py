@@ -115,6 +115,22 @@ def test_cameras_of_several_sizes_and_any_number_of_actions(grid, actions, sizes
     assert made.predict_action_chunk(now(given)).shape == (4, 6, actions)
 
 
+@pytest.mark.parametrize("coupling", ["none", "two_way"])
+@pytest.mark.parametrize("cameras", [(CAMERA,), ()], ids=["camera", "state"])
+def test_one_number_is_learned_as_lerobot_collates_it(coupling, cameras):
+    """It stores a feature of the shape (1,) without its axis: `[B, T]` and not `[B, T, 1]`."""
+    made = policy(cameras=cameras, state=1, actions=1, coupling=coupling).train()
+    given = batch(made)
+    given["action"] = given["action"][..., :1]
+    torch.manual_seed(1)
+    whole, _ = made(given)
+    torch.manual_seed(1)
+    collated, _ = made(
+        {key: x.squeeze(-1) if key in ("action", "observation.state") else x for key, x in given.items()}
+    )
+    assert torch.equal(whole, collated)
+
+
 def config_of(shapes, actions, grid, **sizes):
     made = config(cameras=(), state=0, outcome_grid=grid, **sizes)
     made.input_features = {key: PolicyFeature(FeatureType.VISUAL, shape) for key, shape in shapes.items()}

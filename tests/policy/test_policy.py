@@ -19,7 +19,7 @@ BASE = {"preset": "base", "hidden_dim": 64, "dynamics_hidden_dim": 64}
 """The networks of the preset, at sizes for a test."""
 
 
-def config(cameras=(CAMERA,), state=3, **options):
+def config(cameras=(CAMERA,), state=3, actions=2, **options):
     inputs = {camera: PolicyFeature(FeatureType.VISUAL, (3, 40, 48)) for camera in cameras}
     if state:
         inputs["observation.state"] = PolicyFeature(FeatureType.STATE, (state,))
@@ -27,7 +27,7 @@ def config(cameras=(CAMERA,), state=3, **options):
     return DAPConfig(
         device="cpu",
         input_features=inputs,
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (2,))},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (actions,))},
         **{**small, "coupling": "two_way", "n_action_steps": 3, "noise_draws": 2, **options},  # every part at work
     )
 

@@ -130,10 +130,19 @@ class BatchOrder:
 
     The order is that of LeRobot's sampler. A step takes `batch_size` frames for every process; each process
     keeps its own stride of them, so that several processes see what one would with the larger batch.
+
+    Args:
+        before: batch size and processes of the steps up to `step`, where they were others.
     """
 
     def __init__(
-        self, sampler: EpisodeAwareSampler, batch_size: int, num_processes: int, rank: int, step: int = 0
+        self,
+        sampler: EpisodeAwareSampler,
+        batch_size: int,
+        num_processes: int,
+        rank: int,
+        step: int = 0,
+        before: tuple[int, int] | None = None,
     ) -> None:
         self.sampler = sampler
         self.global_batch = batch_size * num_processes
@@ -143,7 +152,9 @@ class BatchOrder:
             raise UserError(
                 f"the dataset has {len(sampler)} usable frames, fewer than the {num_processes} processes"
             )
-        sampler.load_state_dict(compute_sampler_state(step, len(sampler), batch_size, num_processes))
+        sampler.load_state_dict(
+            compute_sampler_state(step, len(sampler), *(before or (batch_size, num_processes)))
+        )
         self._epoch = iter(sampler)
 
     def next(self) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ from ..data.frames import FrameStore
 from ..errors import UserError
 from . import checkpoint
 from .allocator import keep_freed_memory
-from .request import LOG_FILE, check_supported
+from .request import LOG_FILE, began_from, check_supported
 from .selection import order_of, select
 from .share import upload
 
@@ -69,25 +69,29 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     policy = make_policy(cfg=config.policy, ds_meta=dataset.meta)
     resumed = config.checkpoint_path if config.resume else None
     preprocessor, postprocessor = _processors(config, dataset.meta.stats, accelerator.device)
+    if resumed is not None:  # its checkpoints go on saying what the run began from
+        config.policy.pretrained_path = began_from(resumed)
     optimizer, scheduler = make_optimizer_and_scheduler(config, policy)
 
     cameras = list(config.policy.image_features)
     deltas = _delta_indices(config, list(dataset.meta.features))
-    _check_horizon(dataset, deltas)
-    with accelerator.main_process_first():
-        store = FrameStore(dataset, cameras, frames_dir, report=None if quiet or not main else _decoding_bar())
+    selection = select(dataset.meta, config)
+    _check_horizon(dataset, deltas, [*selection.learned, *selection.dynamics_only])
+    # One process decodes, and the others wait for its lock as long as it takes, which a collective would not.
+    store = FrameStore(dataset, cameras, frames_dir, report=None if quiet else _DecodingBar())
     transforms = (
         ImageTransforms(config.dataset.image_transforms) if config.dataset.image_transforms.enable else None
     )
     source = BatchSource(dataset, store, cameras, deltas, transforms)
-    selection = select(dataset.meta, config)
 
-    step = 0
+    step, before = 0, None
     if resumed is not None:
         step, optimizer, scheduler = load_training_state(resumed, optimizer, scheduler)
+        before = checkpoint.consumed(resumed, config.batch_size, accelerator.num_processes)
+        checkpoint.load_scaler(resumed, accelerator.scaler)
     _fuse(optimizer, True)
     policy, optimizer, scheduler = accelerator.prepare(policy, optimizer, scheduler)
-    order = order_of(selection, source, config, accelerator.num_processes, accelerator.process_index, step)
+    order = order_of(selection, source, config, accelerator.num_processes, accelerator.process_index, step, before)
     batches = Batches(source, order, pin=accelerator.device.type == "cuda")
     log = _Log(config.output_dir / LOG_FILE, step) if main else None
     bar = tqdm(
@@ -153,6 +157,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
                     postprocessor=postprocessor,
                     num_processes=accelerator.num_processes,
                     batch_size=config.batch_size,
+                    scaler=accelerator.scaler,
                 )
                 _fuse(optimizer, True)
             accelerator.wait_for_everyone()
@@ -243,14 +248,15 @@ def _delta_indices(config: TrainPipelineConfig, features: list[str]) -> dict[str
     return deltas
 
 
-def _check_horizon(dataset: Any, deltas: dict[str, list[int]]) -> None:
+def _check_horizon(dataset: Any, deltas: dict[str, list[int]], episodes: list[int]) -> None:
     """A dynamics needs at least one frame whose future is in the same episode."""
     reach = max((max(value) for key, value in deltas.items() if key != "action"), default=0)
-    longest = max(dataset.meta.episodes["length"])
+    longest = max(dataset.meta.episodes["length"][episode] for episode in episodes)
     if reach >= longest:
         raise UserError(
-            f"{dataset.root} has no frame {reach} steps after another: its longest episode has {longest}; "
-            "lower --policy.horizon or collect longer episodes"
+            f"{dataset.root} has no frame {reach} steps after another: the longest of its episodes that are learned "
+            f"from has {longest}; lower --policy.outcome_offsets (the horizon where it is not given) or collect longer "
+            "episodes"
         )
 
 
@@ -275,7 +281,7 @@ def _held_out_loss(
     """Mean loss over the held-out frames as recorded, with noise of its own so that training's is not disturbed."""
     frames = torch.cat([torch.arange(source.starts[e], source.ends[e]) for e in episodes]).numpy()
     if config.max_eval_samples > 0:
-        frames = frames[:: max(1, len(frames) // config.max_eval_samples)]
+        frames = frames[np.linspace(0, len(frames) - 1, min(len(frames), config.max_eval_samples)).astype(int)]
     losses: list[float] = []
     policy.eval()
     with torch.random.fork_rng(), accelerator.autocast():
@@ -307,9 +313,12 @@ class _Log:
         self.values: dict[str, list[Any]] = {}
 
     def add(self, figures: Mapping[str, Any]) -> None:
-        """Numbers, or tensors that are read when the line is written."""
+        """Numbers, or tensors of one that are read when the line is written; what else policies tell is left out."""
         for name, value in figures.items():
-            self.values.setdefault(name, []).append(value.detach() if isinstance(value, torch.Tensor) else value)
+            if isinstance(value, torch.Tensor) and value.numel() == 1:
+                self.values.setdefault(name, []).append(value.detach())
+            elif isinstance(value, int | float):
+                self.values.setdefault(name, []).append(value)
 
     def flush(self, step: int, **more: float) -> dict[str, float]:
         row = {name: sum(map(float, values)) / len(values) for name, values in self.values.items()}
@@ -323,11 +332,11 @@ class _Log:
             file.write(json.dumps(row) + "\n")
 
 
-def _decoding_bar() -> Any:
-    bar = tqdm(desc="decoding frames", unit="episode", leave=False)
+class _DecodingBar:
+    """Shown by the process that decodes, once it does."""
 
-    def report(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
+    bar: Any = None
 
-    return report
+    def __call__(self, done: int, total: int) -> None:
+        self.bar = self.bar or tqdm(desc="decoding frames", unit="episode", leave=False, total=total)
+        self.bar.update(done - self.bar.n)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import draccus
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import PreTrainedConfig, parser
 from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 from lerobot.utils.constants import CHECKPOINTS_DIR, PRETRAINED_MODEL_DIR
 
@@ -16,8 +16,9 @@ from ..errors import UserError
 LOG_FILE = "train_log.jsonl"
 
 # What makes two runs the same run: where they agree, the second goes on with the first.
-_SAME_RUN = ("dataset", "batch_size", "seed", "steps", "num_workers")
-_LEARNED_LATER = ("pretrained_path", "input_features", "output_features", "device")
+_SAME_RUN = ("dataset", "batch_size", "seed", "steps", "num_workers", "use_policy_training_preset")
+_OWN_PRESETS = ("optimizer", "scheduler")
+_LEARNED_LATER = ("input_features", "output_features", "device")
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
@@ -53,7 +54,7 @@ def continuing(args: list[str], asked: TrainPipelineConfig) -> list[str]:
         return args
     config = last / PRETRAINED_MODEL_DIR / TRAIN_CONFIG_NAME
     saved = TrainPipelineConfig.from_pretrained(config)
-    for what, mine, theirs in _compared(asked, saved):
+    for what, mine, theirs in _compared(asked, saved, output_dir):
         if mine != theirs:
             raise UserError(
                 f"{output_dir} holds a run with {what}={theirs!r}, not {mine!r}; choose another --output_dir"
@@ -68,14 +69,35 @@ def _is_leftover(path: Path) -> bool:
     return path == Path(LOG_FILE) or (first == CHECKPOINTS_DIR and (not rest or bool(unfinished)))
 
 
-def _compared(asked: TrainPipelineConfig, saved: TrainPipelineConfig) -> list[tuple[str, Any, Any]]:
-    pairs = [
-        (name, draccus.encode(getattr(asked, name)), draccus.encode(getattr(saved, name))) for name in _SAME_RUN
-    ]
-    if asked.policy is not None and saved.policy is not None:
-        mine, theirs = (draccus.encode(p, PreTrainedConfig) for p in (asked.policy, saved.policy))
-        pairs += [(f"policy.{k}", mine[k], theirs.get(k)) for k in mine if k not in _LEARNED_LATER]
+def began_from(checkpoint: Path) -> Path | None:
+    """The checkpoint from which the run that wrote this one began; None where it began with new weights."""
+    policy = TrainPipelineConfig.from_pretrained(checkpoint / PRETRAINED_MODEL_DIR / TRAIN_CONFIG_NAME).policy
+    return policy.pretrained_path if policy is not None else None
+
+
+def _compared(
+    asked: TrainPipelineConfig, saved: TrainPipelineConfig, output_dir: Path
+) -> list[tuple[str, Any, Any]]:
+    names = _SAME_RUN if asked.use_policy_training_preset else (*_SAME_RUN, *_OWN_PRESETS)
+    pairs = [(name, draccus.encode(getattr(asked, name)), draccus.encode(getattr(saved, name))) for name in names]
+    policy = asked.policy if asked.policy is not None else _of_path()
+    if policy is not None and saved.policy is not None:
+        mine, theirs = (draccus.encode(p, PreTrainedConfig) for p in (policy, saved.policy))
+        own = str(theirs["pretrained_path"]).startswith(str(output_dir))  # lerobot-train's word for a resumed run
+        skipped = {*_LEARNED_LATER, *(["pretrained_path"] if own else [])}
+        pairs += [(f"policy.{k}", mine[k], theirs.get(k)) for k in mine if k not in skipped]
     return pairs
+
+
+def _of_path() -> PreTrainedConfig | None:
+    """The configuration behind `--policy.path`, which LeRobot reads when it validates, with what was given beside."""
+    path = parser.get_path_arg("policy")
+    if path is None:
+        return None
+    given = [*parser.get_yaml_overrides("policy"), *(parser.get_cli_overrides("policy") or [])]
+    policy: PreTrainedConfig = PreTrainedConfig.from_pretrained(path, cli_overrides=given)
+    policy.pretrained_path = Path(path)
+    return policy
 
 
 def check_supported(config: TrainPipelineConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from lerobot.configs.train import TrainPipelineConfig
@@ -26,7 +27,7 @@ class Selection(NamedTuple):
 def select(meta: Any, config: TrainPipelineConfig) -> Selection:
     """The episodes that `--dataset.episodes` names, or all.
 
-    As in LeRobot, the last ones are held out; those that teach dynamics alone never are.
+    As in LeRobot, the last ones of each task are held out; those that teach dynamics alone never are.
 
     Args:
         meta: of the dataset.
@@ -45,11 +46,18 @@ def select(meta: Any, config: TrainPipelineConfig) -> Selection:
         raise UserError(
             f"no episode is left to imitate: the tasks of all are in dynamics_only_tasks ({', '.join(only)})"
         )
-    held_out = -int(-len(imitated) * config.dataset.eval_split // 1)
-    if held_out >= len(imitated):
+    held_out = _last_of_each_task(meta, imitated, config.dataset.eval_split)
+    learned = [episode for episode in imitated if episode not in held_out]
+    if not learned:
         raise UserError(f"--dataset.eval_split={config.dataset.eval_split} leaves no episode to learn from")
-    keep = len(imitated) - held_out
-    return Selection(imitated[keep:], imitated[:keep], dynamics_only)
+    return Selection(sorted(held_out), learned, dynamics_only)
+
+
+def _last_of_each_task(meta: Any, episodes: list[int], share: float) -> set[int]:
+    by_task: dict[str, list[int]] = {}
+    for episode in episodes if share else ():
+        by_task.setdefault(next(iter(meta.episodes["tasks"][episode]), ""), []).append(episode)
+    return {e for those in by_task.values() for e in those[len(those) - math.ceil(len(those) * share) :]}
 
 
 def order_of(
@@ -59,10 +67,19 @@ def order_of(
     num_processes: int,
     rank: int,
     step: int,
+    before: tuple[int, int] | None = None,
 ) -> JoinedOrder:
-    """`batch_size` frames to imitate, as if there were nothing else, and behind them those for the dynamics alone."""
-    rows = getattr(config.policy, "dynamics_only_rows", lambda batch_size: 0)(config.batch_size)
-    parts = [(selection.learned, config.batch_size), (selection.dynamics_only, rows)]
+    """`batch_size` frames to imitate, as if there were nothing else, and behind them those for the dynamics alone.
+
+    Args:
+        before: batch size and processes of the steps up to `step`, where they were others.
+    """
+    dynamics_only_rows = getattr(config.policy, "dynamics_only_rows", lambda batch_size: 0)
+    then, processes_then = before or (config.batch_size, num_processes)
+    parts = [
+        (selection.learned, config.batch_size, then),
+        (selection.dynamics_only, dynamics_only_rows(config.batch_size), max(1, dynamics_only_rows(then))),
+    ]
     return JoinedOrder(
         *(
             BatchOrder(
@@ -78,8 +95,9 @@ def order_of(
                 num_processes,
                 rank,
                 step,
+                (size_then, processes_then),
             )
-            for episodes, size in parts
+            for episodes, size, size_then in parts
             if episodes and size
         )
     )
