@@ -159,20 +159,41 @@ def test_nothing_to_summarise() -> None:
 
 
 def test_training_seed_caveat() -> None:
-    episodes = cell("a0", CLEAN, 0, "11") + cell("a1", CLEAN, 0, "11") + cell("b0", CLEAN, 0, "11")
+    """A policy is one of several trainings when several were evaluated, whatever was planned or shares its type."""
+    planned = [
+        {"name": name, "type": "dap", "coupling": "x", "train_seed": seed} for name in "abc" for seed in (0, 1, 2)
+    ]
 
-    def caveats(seeds: dict[str, tuple[str, int]]) -> str:
-        policies = [
-            {"name": name, "type": "dap", "coupling": coupling, "train_seed": seed}
-            for name, (coupling, seed) in seeds.items()
+    def caveats(*runs: tuple[str, int]) -> str:
+        episodes = [
+            e for p, seed in runs for e in cell(p, CLEAN, 0, "11", training_seed=seed, checkpoint=f"{p}{seed}")
         ]
-        return " ".join(summarise(episodes, {"policies": policies})["caveats"])
+        results = summarise(episodes, {"policies": planned})
+        assert ("One training seed for each policy" in " ".join(results["summary"])) == (
+            "trained once" in " ".join(results["caveats"])
+        )
+        return " ".join(results["caveats"])
 
-    assert "trained once" in caveats({"a0": ("x", 0), "a1": ("y", 0), "b0": ("z", 0)})
-    assert "trained once" in caveats({}), "nothing recorded is nothing known"
-    mixed = caveats({"a0": ("x", 0), "a1": ("x", 1), "b0": ("z", 0)})
-    assert "dap z was trained from one training seed" in mixed
+    assert "Each policy was trained once" in caveats(("a", 0), ("b", 0))
+    assert "Each policy was trained once" in caveats(("a", 0), ("b", 1)), "arms of one type are not one method"
+    mixed = caveats(("a", 0), ("a", 1), ("b", 0))
+    assert "b was trained from one training seed" in mixed
     assert "trained once" not in mixed
+    assert "trained from one" not in caveats(("a", 0), ("a", 1), ("b", 0), ("b", 1))
+
+
+def test_how_policies_of_different_numbers_of_training_seeds_are_compared() -> None:
+    """Training seed 2 of b stands beside 2 of a, not beside its first."""
+    episodes = [
+        e
+        for policy, marks in (("a", {1: "00", 2: "11"}), ("b", {2: "11"}))
+        for seed, success in marks.items()
+        for e in cell(policy, CLEAN, 0, success, training_seed=seed, checkpoint=f"{policy}{seed}")
+    ]
+    results = summarise(episodes, {})
+    assert [d["difference"] for d in results["differences"]] == [0.0]
+    said = " ".join(results["caveats"])
+    assert "compared on equal ones where one has none that the other lacks, otherwise the first beside" in said
 
 
 def test_several_tasks_keep_apart() -> None:

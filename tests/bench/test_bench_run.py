@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from checkpoints_support import make_checkpoint, outcomes, small_plan
 
 from lerobot_policy_dap.bench import run as running
 from lerobot_policy_dap.bench.plan import Plan, Policy
+from lerobot_policy_dap.bench.request import describe_request
 from lerobot_policy_dap.bench.run import Unit, evaluate, give_up, run
 from lerobot_policy_dap.bench.store import Film, Results, open_results
 from lerobot_policy_dap.errors import UserError
@@ -248,6 +250,15 @@ def test_another_checkpoint_or_processor_under_the_same_name_is_refused(
         finish(small_plan(Policy("p", faster)), reference_folder)
     with pytest.raises(UserError, match="p@0 and p@1 are one checkpoint"):
         finish(small_plan(Policy("p", checkpoint, 1)), reference_folder)
+
+
+def test_a_monitor_that_is_replaced_during_the_run_is_refused(checkpoint: Path) -> None:
+    plan = small_plan(Policy("p", checkpoint))
+    asked = describe_request(plan, running.versions())
+    unit = next(running._units(plan, asked, asked))
+    assert len(evaluate(unit)[0]) == 2
+    with pytest.raises(UserError, match=f"the monitor of {checkpoint} was replaced during the run"):
+        evaluate(replace(unit, monitor="of the beginning"))
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:

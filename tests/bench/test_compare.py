@@ -16,6 +16,8 @@ from synthetic_bench import make_grid
 from lerobot_policy_dap.bench.compare import ResultSet, compare
 from lerobot_policy_dap.bench.episodes import CLEAN, Episode, write_episodes
 from lerobot_policy_dap.bench.means import ALL
+from lerobot_policy_dap.bench.reading import read_result_set
+from lerobot_policy_dap.bench.store import UnitKey, write_unit
 from lerobot_policy_dap.errors import UserError
 from pages import listen
 
@@ -135,6 +137,45 @@ def test_other_image_sizes_are_refused(before: list[Episode]) -> None:
     a, b = (ResultSet(name, before, frozenset({size})) for name, size in (("old", "84 px"), ("new", "96 px")))
     with pytest.raises(UserError, match="images of 84 px and new of 96 px"):
         compare(a, b)
+
+
+def test_a_physical_factor_is_in_no_mean(tmp_path: Path, before: list[Episode]) -> None:
+    """Whatever the results were read from: a table does not say which factors are physical."""
+    write_episodes(tmp_path / "a.parquet", before)
+    write_episodes(tmp_path / "b.parquet", changed(before, success=True))
+    found = compare(*(read_result_set(tmp_path / name) for name in ("a.parquet", "b.parquet")))
+    cells = {row["shift"]: row["cells"] for row in found["rows"]}
+    assert cells["object_size"] == 3 * 2
+    assert cells[ALL] == sum(cells.values()) - cells[ALL] - cells["object_size"]
+    worse = [replace(e, success=False) if e.shift == "object_size" else e for e in before]
+    regressed = [row["shift"] for row in compare(*sets(before, worse))["rows"] if row["difference"] != 0]
+    assert regressed == ["object_size"]
+
+
+def test_other_step_limits_are_refused(tmp_path: Path, before: list[Episode]) -> None:
+    """Of two folders of `dap bench run`, and of tables with what `dap eval` writes beside them; where both say it."""
+    some = [e for e in before if e.task == "drawer-open-v3" and e.shift == CLEAN]
+    of = {}
+    for steps in (150, 300):
+        of[steps] = tmp_path / f"run{steps}"
+        unit = UnitKey("act", 0, "drawer-open-v3", CLEAN, 0, 10_000, len(some))
+        write_unit(of[steps], unit, some, {})
+        plan = {
+            "schema": 1,
+            "settings": {"max_steps": steps, "batch": 50, "first_seed": 10_000},
+            "policies": [],
+            "cells": [dict(zip(UnitKey.CELL, unit.cell, strict=True)) | {"episodes": len(some)}],
+            "left_out": [],
+        }
+        (of[steps] / "plan.json").write_text(json.dumps(plan))
+    write_episodes(tmp_path / "table" / "episodes.parquet", some)
+    compare(read_result_set(of[150]), read_result_set(tmp_path / "table"))
+    (tmp_path / "table" / "results.json").write_text(json.dumps({"meta": {"max_steps": 300}}))
+    for other in (of[300], tmp_path / "table"):
+        with pytest.raises(UserError, match=r"run150 .* at most 150 steps an episode and .* with 300;") as caught:
+            compare(read_result_set(of[150]), read_result_set(other))
+        assert "\n" not in str(caught.value)
+    compare(read_result_set(of[300]), read_result_set(tmp_path / "table"))
 
 
 def tables(tmp_path: Path, before: list[Episode], **worse: float) -> tuple[Path, Path]:

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from synthetic_bench import make_grid
 
 from lerobot_policy_dap.bench.episodes import Episode
+from lerobot_policy_dap.bench.present import present
 from lerobot_policy_dap.bench.store import UnitKey, write_unit
+from lerobot_policy_dap.files import sha256
 from lerobot_policy_dap.worlds.world import world_versions
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "commands"))
@@ -83,6 +86,34 @@ def test_an_unfinished_evaluation_says_so(tmp_path: Path) -> None:
     folder = evaluation(tmp_path / "run", episodes(), missing=1)
     dap("bench", "report", folder, "--no-pictures", "--out", tmp_path / "page.html")
     assert "of its plan, 1 part to go" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_is_described_while_it_is_the_one_that_was_evaluated(tmp_path: Path) -> None:
+    """By its own training seed, not by the number of the replicate; not any more once it was trained on."""
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text(json.dumps({"type": "act", "coupling": "x"}))
+    (checkpoint / "train_config.json").write_text(json.dumps({"seed": 1000, "steps": 7}))
+    save_file({"w": np.zeros((2, 3), np.float32)}, checkpoint / "model.safetensors")
+    folder = evaluation(tmp_path / "run", [e for e in episodes() if e.policy == "act" and e.training_seed == 0])
+    plan = json.loads((folder / "plan.json").read_text())
+    evaluated = sha256(checkpoint / "model.safetensors")
+    plan["policies"][0] |= {"path": str(checkpoint), "checkpoint": evaluated}
+    (folder / "plan.json").write_text(json.dumps(plan))
+
+    def told() -> tuple[Any, str]:
+        out = tmp_path / "page.html"
+        [policy] = present(folder, out, command="", workers=1, pictures=False)["meta"]["policies"]
+        return policy, out.read_text(encoding="utf-8").split('id="training"')[1].split("</section>")[0]
+
+    policy, table = told()
+    assert (policy["train_seed"], policy["training_seed"], policy["parameters"]) == (1000, 0, 6)
+    assert policy["checkpoint"] == evaluated
+    assert "1000" in table
+    save_file({"w": np.ones((4, 4), np.float32)}, checkpoint / "model.safetensors")
+    policy, table = told()
+    assert policy == {"name": "act", "type": "act", "checkpoint": evaluated, "training_seed": 0}
+    assert "training seed" not in table
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path: Path) -> None:

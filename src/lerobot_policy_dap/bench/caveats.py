@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import pairwise
-from typing import Any
 
 from . import words
 from .episodes import BLIND, CLEAN, EXPERT
@@ -13,7 +12,7 @@ from .means import ALL, SIGNIFICANCE
 from .records import Cell, Results
 
 ONE_TRAINING_SEED = (
-    "Each method was trained once, from one training seed. Intervals and p values here are over episodes and do "
+    "Each policy was trained once, from one training seed. Intervals and p values here are over episodes and do "
     "not include the luck of training, so a difference belongs to these checkpoints and not to the methods."
 )
 
@@ -46,21 +45,18 @@ def caveats(results: Results) -> list[str]:
 
 
 def trained_once(results: Results) -> tuple[list[str], list[str]]:
-    """Methods (type and coupling) with one training seed, and with several; a policy without a record has one."""
-    recorded: dict[str, list[Any]] = defaultdict(list)
-    for policy in results["meta"].get("policies") or []:
-        recorded[str(policy.get("name"))].append(policy)
+    """Policies with one training seed, and with several, of those that were evaluated: a planned one says nothing."""
+    runs = _runs(results)
+    return [name for name, count in runs.items() if count == 1], [name for name in runs if runs[name] > 1]
+
+
+def _runs(results: Results) -> dict[str, int]:
+    """The most training seeds that a condition of each policy has."""
     runs: dict[str, int] = defaultdict(int)
     for cell in results["cells"]:
         if cell["policy"] != EXPERT:
             runs[cell["policy"]] = max(runs[cell["policy"]], cell["training_seeds"])
-    seeds: dict[str, set[Any]] = defaultdict(set)
-    for name, count in runs.items():
-        records = recorded[name] or [{}]
-        method = " ".join(str(records[0][key]) for key in ("type", "coupling") if records[0].get(key)) or name
-        seeds[method] |= {record.get("train_seed") for record in records} if count == 1 else set(range(count))
-    single = [method for method, found in seeds.items() if len(found) == 1]
-    return single, [method for method in seeds if method not in single]
+    return runs
 
 
 def _training(results: Results) -> list[str]:
@@ -73,21 +69,15 @@ def _training(results: Results) -> list[str]:
             f"{words.listed(single)} {'was' if len(single) == 1 else 'were'} trained from one training seed: "
             "what is said of it belongs to that checkpoint and not to the method."
         )
-    runs = {cell["policy"]: cell["training_seeds"] for cell in results["cells"] if cell["policy"] != EXPERT}
-    if max(runs.values()) == 1:
-        found.append(
-            "Each comparison is between two checkpoints. To compare methods, look at all their training seeds."
-        )
-        return found
     found.append(
         "Intervals of means and differences hold the luck of training where a policy has several training seeds; "
         "Wilson's intervals and p values are over episodes alone, of these checkpoints. With few training seeds that "
         "luck is itself poorly known."
     )
-    if len(set(runs.values())) > 1:
+    if len(set(_runs(results).values())) > 1:
         found.append(
-            "The policies have different numbers of training seeds: two of them are compared on as many as both have, "
-            "in their order."
+            "The policies have different numbers of training seeds: two of them are compared on equal ones where one "
+            "has none that the other lacks, otherwise the first beside the first, as many as both have."
         )
     return found
 

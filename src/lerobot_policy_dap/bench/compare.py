@@ -6,14 +6,15 @@ Pairs are episodes of equal policy, task, factor, severity and seed. A differenc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..worlds.shifts import SHIFTS
 from . import words
 from .episodes import BLIND, CLEAN, EXPERT, Episode
 from .exact import sign_flips
@@ -31,16 +32,16 @@ _SIMULATORS = ("mujoco", "metaworld")
 
 @dataclass(frozen=True)
 class ResultSet:
-    """Episodes under the name by which messages call them, and what their images were, where it is known."""
+    """Episodes under the name by which messages call them; their images and their step limit, where they are known."""
 
     name: str
     episodes: Sequence[Episode]
     image_sizes: frozenset[str] = frozenset()
-    meta: Mapping[str, Any] | None = None
+    max_steps: int | None = None
 
 
 class Row(TypedDict):
-    """B minus A of one policy: over everything (`shift` ""), or under one factor ("none" for clean), all tasks.
+    """B minus A of one policy: over all but physical factors (`shift` ""), or under one ("none": clean), all tasks.
 
     `low` and `high` are 95% limits; `sure_low` and `sure_high` those of the level that Holm's procedure gives this
     row within its policy. `regressed`: see `compare`.
@@ -106,18 +107,23 @@ def compare(a: ResultSet, b: ResultSet, margin: float = 0.05) -> Comparison:
         margin: share of episodes that may be lost, in [0, 1).
 
     Raises:
-        UserError: a set is empty or mixes software; other simulator versions or image sizes; no policy, cell or
-            seed in common; a margin that is none.
+        UserError: a set is empty or mixes software; other simulator versions, image sizes or step limits; no policy,
+            cell or seed in common; a margin that is none.
     """
     if not 0 <= margin < 1:
         raise UserError(f"--margin is {margin}; give a share of episodes from 0 to less than 1, such as 0.05")
-    one, other = (Pairing(s.episodes, s.meta or {}) for s in (a, b))
+    one, other = (Pairing(s.episodes, {}) for s in (a, b))
     _check_software(a.name, one.versions, b.name, other.versions)
     if a.image_sizes and b.image_sizes and a.image_sizes != b.image_sizes:
         sizes = [", ".join(sorted(s.image_sizes)) for s in (a, b)]
         raise UserError(
             f"{a.name} was evaluated with images of {sizes[0]} and {b.name} of {sizes[1]}; "
             "evaluate both with one image size"
+        )
+    if a.max_steps and b.max_steps and a.max_steps != b.max_steps:
+        raise UserError(
+            f"{a.name} was evaluated with at most {a.max_steps} steps an episode and {b.name} with {b.max_steps}; "
+            "evaluate both with one --max-steps"
         )
     rows: list[Row] = []
     for name, of_a, of_b in _policies(a.name, one, b.name, other):
@@ -170,7 +176,8 @@ def _joined(one: Pairing, of_a: str, other: Pairing, of_b: str) -> Pairing:
         for run in runs.values()
         for episode in run.values()
     ]
-    shifts = [{"name": shift, "physical": shift in other.physical | one.physical} for shift in other.shifts]
+    # A table of episodes does not say which factors are physical; their names do.
+    shifts = [{"name": name, "physical": name in SHIFTS and SHIFTS[name].physical} for name in other.shifts]
     return Pairing(episodes, {"policies": [{"name": A}, {"name": B}], "shifts": shifts})
 
 

@@ -31,7 +31,7 @@ def summary(results: Results) -> list[str]:
         )
     single, several = trained_once(results)
     if single and not several:
-        sentences.append("One training seed for each method: the numbers belong to these checkpoints alone.")
+        sentences.append("One training seed for each policy: the numbers belong to these checkpoints alone.")
     return sentences
 
 

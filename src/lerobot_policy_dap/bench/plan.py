@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..worlds.shifts import CLEAN, check_shift
 from ..worlds.tasks import resolve_task
-from ..worlds.world import supports
+from ..worlds.world import MAX_STEPS, supports
 from .episodes import BLIND, EXPERT
 
 FIRST_SEED = 10_000
@@ -138,6 +138,8 @@ def make_plan(
     for name, value in (("--episodes", plan.episodes), ("--batch", plan.batch), ("--max-steps", plan.max_steps)):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
+    if plan.max_steps > MAX_STEPS:
+        raise UserError(f"--max-steps is {plan.max_steps}; Meta-World ends every episode after {MAX_STEPS}")
     if plan.first_seed < 0:
         raise UserError(f"--first-seed is {plan.first_seed}; it must be 0 or more")
     if plan.clean_episodes < plan.episodes:

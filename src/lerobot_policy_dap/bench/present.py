@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoints import checkpoint_folder
+from ..checkpoints import WEIGHTS_FILE, checkpoint_folder
 from ..errors import UserError
-from ..files import write_json
+from ..files import sha256, write_json
 from ..processes import each
 from ..worlds.rendering import RenderSettings
 from ..worlds.shifts import SHIFTS
@@ -136,15 +136,18 @@ def _meta(found: Evaluated, folder: Path, command: str) -> dict[str, Any]:
 
 
 def _policy(entry: dict[str, Any]) -> dict[str, Any]:
-    """What the plan records of a policy, with what its checkpoint tells where it is still there."""
-    known = {key: entry.get(key) for key in ("name", "type", "checkpoint")} | {
-        "train_seed": entry["training_seed"]
-    }
-    try:
-        described = describe_policy(Policy(entry["name"], checkpoint_folder(Path(entry["path"]))))
-    except (UserError, TypeError):
+    """What the plan records of a policy, with what its checkpoint tells where that still has the weights evaluated."""
+    known = {key: entry.get(key) for key in ("name", "type", "checkpoint", "training_seed")}
+    if entry.get("path") is None:
         return known
-    return described | known
+    try:
+        folder = checkpoint_folder(Path(entry["path"]))
+        # A path such as checkpoints/last leads elsewhere after more training.
+        if sha256(folder / WEIGHTS_FILE) != entry["checkpoint"]:
+            return known
+        return describe_policy(Policy(entry["name"], folder)) | known
+    except UserError:
+        return known
 
 
 def _unlike(plan: dict[str, Any]) -> str | None:

@@ -23,14 +23,15 @@ def read_result_set(path: Path) -> ResultSet:
         UserError: there is none, or it is truncated; the line names the file.
     """
     if path.is_file():
-        return ResultSet(str(path), read_episodes(path), _sizes_beside(path))
+        return _of_table(path, path)
     if (path / PLAN_FILE).exists():
         found = open_results(path)
         if not found.episodes:
             raise UserError(f"{path} has no finished episodes yet; run `dap bench run` to its end")
-        return ResultSet(str(path), found.episodes, image_sizes(found.plan.get("policies") or []))
+        sizes = image_sizes(found.plan.get("policies") or [])
+        return ResultSet(str(path), found.episodes, sizes, found.plan["settings"].get("max_steps"))
     if (path / TABLE).exists():
-        return ResultSet(str(path), read_episodes(path / TABLE), _sizes_beside(path / TABLE))
+        return _of_table(path, path / TABLE)
     if not path.exists():
         raise UserError(f"{path} does not exist; give a results folder or a Parquet file of episodes")
     raise UserError(f"{path} holds no results: there is neither {PLAN_FILE} nor {TABLE} in it")
@@ -55,11 +56,10 @@ def image_sizes(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _sizes_beside(table: Path) -> frozenset[str]:
-    """What the results.json beside a table says of its policies."""
+def _of_table(path: Path, table: Path) -> ResultSet:
+    """The episodes of a table, with what the results.json beside it says of them."""
+    episodes = read_episodes(table)
     results = table.parent / "results.json"
-    if not results.is_file():
-        return frozenset()
-    content = read_json(results)
-    policies = content.get("meta", {}).get("policies") if isinstance(content, dict) else None
-    return image_sizes(policies or [])
+    content = read_json(results) if results.is_file() else None
+    meta = content.get("meta", {}) if isinstance(content, dict) else {}
+    return ResultSet(str(path), episodes, image_sizes(meta.get("policies") or []), meta.get("max_steps"))

@@ -152,7 +152,13 @@ def _training(policies: Sequence[str], recorded: Mapping[str, Mapping[str, Any]]
         "train_seed": "training seed",
         "checkpoint": "checkpoint",
     }
-    rows = [(label, [recorded.get(p, {}).get(key) for p in policies]) for key, label in fields.items()]
+
+    def told(policy: str, key: str) -> Any:
+        value = recorded.get(policy, {}).get(key)
+        # A seed is a name and no quantity: 1000, not 1,000.
+        return str(value) if key == "train_seed" and value is not None else value
+
+    rows = [(label, [told(policy, key) for policy in policies]) for key, label in fields.items()]
     diagnostics = [recorded.get(p, {}).get("diagnostics") or {} for p in policies]
     names = dict.fromkeys(name for values in diagnostics for name in values)
     rows += [(name.replace("_", " "), [values.get(name) for values in diagnostics]) for name in names]

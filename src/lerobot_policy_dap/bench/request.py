@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from filelock import FileLock, Timeout
 from ..checkpoints import WEIGHTS_FILE, checkpoint_folder
 from ..errors import UserError
 from ..files import read_json, sha256, write_json
+from ..monitor.monitor import ARRAYS_FILE, SETTINGS_FILE
 from .episodes import EXPERT
 from .expert import HASH
 from .hardware import hardware
 from .plan import Plan, Policy
-from .store import PLAN_FILE, UnitKey, read_plan
+from .store import PLAN_FILE, UnitKey, plan_units, read_plan, read_unit
 
 SCHEMA_VERSION = 1
 _ACTING_FILES = ("config.json", "policy_preprocessor*", "policy_postprocessor*")
@@ -45,13 +46,16 @@ def describe_request(plan: Plan, versions: str, command: str = "") -> Request:
     }
 
 
-def claim(out: Path, request: Request) -> Request:
+def claim(out: Path, request: Request, say: Callable[[str], None] = print) -> Request:
     """Makes `out` the place of the request, or extends what it holds by it, and returns all that it then holds.
 
     A cell keeps the larger of the two numbers of episodes. Nothing finished is lost or run again.
 
+    Args:
+        say: called with a line about what an old plan leaves open.
+
     Raises:
-        UserError: `out` holds something else, or was evaluated with other settings or other checkpoints.
+        UserError: `out` holds something else, or was evaluated with other settings, checkpoints or monitors.
     """
     file = out / PLAN_FILE
     if not file.exists():
@@ -62,13 +66,13 @@ def claim(out: Path, request: Request) -> Request:
         write_json(file, request)
         return request
     found = read_plan(out)
-    merged = extend(found, request, out)
+    merged = extend(found, request, out, say)
     if merged != found:
         write_json(file, merged)
     return merged
 
 
-def extend(found: Request, request: Request, out: Path) -> Request:
+def extend(found: Request, request: Request, out: Path, say: Callable[[str], None] = print) -> Request:
     """The request joined to what was asked before.
 
     Raises:
@@ -92,6 +96,8 @@ def extend(found: Request, request: Request, out: Path) -> Request:
                     f"{policy['path']} ({what} {known[what][:12]}, not {policy[what][:12]}); "
                     "choose another --out, or name the replicate: NAME@SEED=CHECKPOINT"
                 )
+        if known is not None:
+            _check_monitor(out, found, known, policy, say)
         policies[policy["name"], policy["training_seed"]] = policy
     _check_replicates(list(policies.values()))
     cells = {tuple(cell[key] for key in UnitKey.CELL): cell for cell in found["cells"]}
@@ -128,7 +134,7 @@ def sole_writer(out: Path) -> Iterator[None]:
 def _describe(policy: Policy) -> dict[str, Any]:
     who = {"name": policy.name, "training_seed": policy.training_seed}
     if policy.path is None:
-        return {**who, "type": EXPERT, "path": None, "checkpoint": HASH, "acting": HASH}
+        return {**who, "type": EXPERT, "path": None, "checkpoint": HASH, "acting": HASH, "monitor": None}
     folder = checkpoint_folder(policy.path)
     config = read_json(folder / "config.json")
     sizes = {
@@ -142,13 +148,58 @@ def _describe(policy: Policy) -> dict[str, Any]:
         "image_size": ", ".join(map(str, sorted(sizes))) or None,
         "path": str(folder),
         "checkpoint": sha256(folder / WEIGHTS_FILE),
-        "acting": _acting(folder),
+        "acting": _one_hash(folder, _ACTING_FILES),  # with other normalisation the same weights act differently
+        "monitor": monitor_hash(folder),
     }
 
 
-def _acting(folder: Path) -> str:
-    """One hash of the configuration and processors: with other normalisation the same weights act differently."""
-    files = sorted({file for pattern in _ACTING_FILES for file in folder.glob(pattern) if file.is_file()})
+def monitor_hash(folder: Path) -> str | None:
+    """One hash of the checkpoint's monitor; None where it was never calibrated."""
+    return _one_hash(folder, (SETTINGS_FILE, ARRAYS_FILE)) if (folder / SETTINGS_FILE).exists() else None
+
+
+def _check_monitor(
+    out: Path, found: Request, known: dict[str, Any], policy: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Raises `UserError` where the alarms of two monitors would stand in one column."""
+    who, now = f"{policy['name']}@{policy['training_seed']}", policy["monitor"]
+    if "monitor" in known:
+        before, same = known["monitor"] is not None, known["monitor"] == now
+    else:  # a plan from before monitors were recorded: the rows tell whether there was one
+        watched = _watched(out, found, known)
+        before = watched is True
+        same = watched is None or watched == (now is not None)
+        if same and before:
+            say(
+                f"{out} does not record which monitor watched {who} before: if it was calibrated again since, "
+                "choose another --out"
+            )
+    if not same:
+        if before and now is not None:
+            differs = f"watched by another monitor than {policy['path']} has now"
+        elif before:
+            differs = f"watched by a monitor, and {policy['path']} has none now"
+        else:
+            differs = f"without a monitor, and {policy['path']} has one now"
+        raise UserError(f"{out} holds {who} {differs}; one table has the alarms of one: choose another --out")
+
+
+def _watched(out: Path, plan: Request, policy: dict[str, Any]) -> bool | None:
+    """Whether a monitor watched what is finished of a policy; None where nothing is."""
+    found = None
+    for unit in plan_units(plan):
+        if (unit.policy, unit.training_seed) == (policy["name"], policy["training_seed"]):
+            rows = None
+            with suppress(UserError):  # a truncated part is evaluated again
+                rows = read_unit(out, unit)
+            if rows and any(row.p_value is not None for row in rows):
+                return True
+            found = False if rows else found
+    return found
+
+
+def _one_hash(folder: Path, patterns: Sequence[str]) -> str:
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
     listing = "\n".join(f"{file.name} {sha256(file)}" for file in files)
     return hashlib.sha256(listing.encode()).hexdigest()
 

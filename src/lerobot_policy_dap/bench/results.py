@@ -39,9 +39,8 @@ def summarise(episodes: Iterable[Episode], meta: Mapping[str, Any]) -> Results:
     Args:
         episodes: of any number of policies, training seeds and tasks; `policy`, `training_seed`, `task`,
             `shift`, `severity` and `seed` together occur once.
-        meta: passed through. Its "policies" and "shifts" (lists of mappings with a "name") set the order, and
-            the "type", "coupling" and "train_seed" of policies decide the caveat on training seeds. A shift that is
-            "physical" there is kept out of the means over factors.
+        meta: passed through. Its "policies" and "shifts" (lists of mappings with a "name") set the order. A shift
+            that is "physical" there is kept out of the means over factors.
 
     Raises:
         UserError: no episodes, a repeated episode, mixed software versions, or one policy name for two

@@ -20,12 +20,13 @@ from ..worlds.world import World, world_versions
 from .cluster import surviving_on_ray
 from .episodes import BLIND, Episode
 from .expert import ScriptedPlanner
+from .hardware import check_device
 from .plan import Plan, Policy
 from .policies import Planner as CheckpointPlanner
 from .policies import environment_for
-from .request import Request, claim, describe_request, sole_writer
+from .request import Request, claim, describe_request, monitor_hash, sole_writer
 from .rollout import Outcome, Planner, roll_out
-from .store import Actions, UnitKey, discard_unit, plan_units, read_unit, write_unit
+from .store import Actions, UnitKey, discard_shorter, discard_unit, plan_units, read_unit, write_unit
 from .watching import Guard
 
 Progress = Callable[[int, int], None]
@@ -38,12 +39,14 @@ class Unit:
 
     Args:
         checkpoint: the hash that the policy had when the run began.
+        monitor: the hash that its monitor had then; None where it had none.
         films: seeds whose actions are kept however they end.
     """
 
     key: UnitKey
     policy: Policy
     checkpoint: str
+    monitor: str | None
     films: frozenset[int]
     max_steps: int
     device: str
@@ -62,8 +65,13 @@ def versions() -> str:
     return ", ".join(f"{label} {number}" for label, number in parts.items())
 
 
-def check_plan(plan: Plan) -> None:
-    """Raises `UserError` for what would otherwise fail in a worker, minutes later."""
+def check_plan(plan: Plan, here: bool = True) -> None:
+    """Raises `UserError` for what would otherwise fail in a worker, minutes later.
+
+    Args:
+        here: whether policies compute on this machine, and not on a cluster, whose nodes may have other devices.
+    """
+    check_device(plan.device, here and any(policy.path is not None for policy in plan.policies))
     require_backend()
     for policy in plan.policies:
         for task in plan.tasks:
@@ -95,10 +103,10 @@ def run(
     Raises:
         UserError: bad input, or `out` holds what the plan cannot be joined to. Everything finished stays.
     """
-    check_plan(plan)
+    check_plan(plan, here=ray is None)
     with sole_writer(out):
         asked = describe_request(plan, versions(), command)
-        units = list(_units(plan, asked, claim(out, asked)))
+        units = list(_units(plan, asked, claim(out, asked, say)))
         todo = [unit for unit in units if not _is_finished(out, unit.key, say)]
         total = sum(unit.key.count for unit in units)
         done = total - sum(unit.key.count for unit in todo)
@@ -134,7 +142,7 @@ def evaluate(unit: Unit) -> Finished:
     """The episodes of one unit; runs in a worker process.
 
     Raises:
-        UserError: the checkpoint or the software is no longer what it was when the run began.
+        UserError: the checkpoint, its monitor or the software is no longer what it was when the run began.
     """
     if versions() != unit.versions:
         raise UserError(f"a worker has {versions()}, and the run began with {unit.versions}")
@@ -142,10 +150,12 @@ def evaluate(unit: Unit) -> Finished:
     planner, worlds = _loaded(unit)
     if planner.hash != unit.checkpoint:
         raise UserError(f"the checkpoint {unit.policy.path} was replaced during the run")
+    monitor, calibration = _monitor(unit.policy)
+    if calibration != unit.monitor:
+        raise UserError(f"the monitor of {unit.policy.path} was replaced during the run")
     blind = key.shift == BLIND
     for world in worlds:
         world.set_shift(CLEAN if blind else key.shift, key.severity)
-    monitor = _monitor(unit.policy)
     guard = None if monitor is None else Guard(monitor)
     outcomes, plan_ms = roll_out(planner, worlds, key.seeds, unit.max_steps, blind, guard)
     rows = [
@@ -176,14 +186,14 @@ def _units(plan: Plan, asked: Request, whole: Request) -> Iterator[Unit]:
     order = {cell: i for i, cell in enumerate(cells)}
     keys = [k for k in plan_units(whole) if k.first_seed < plan.first_seed + cells.get(k.cell, 0)]
     policies = {(policy.name, policy.training_seed): policy for policy in plan.policies}
-    hashes = {(p["name"], p["training_seed"]): p["checkpoint"] for p in asked["policies"]}
+    hashes = {(p["name"], p["training_seed"]): (p["checkpoint"], p["monitor"]) for p in asked["policies"]}
     films = frozenset(range(plan.first_seed, plan.first_seed + plan.films))
     for key in sorted(keys, key=lambda k: order[k.cell]):
         who = key.policy, key.training_seed
         yield Unit(
             key,
             policies[who],
-            hashes[who],
+            *hashes[who],
             films,
             plan.max_steps,
             plan.device,
@@ -193,7 +203,10 @@ def _units(plan: Plan, asked: Request, whole: Request) -> Iterator[Unit]:
 
 def _is_finished(out: Path, unit: UnitKey, say: Callable[[str], None]) -> bool:
     try:
-        return read_unit(out, unit) is not None
+        if read_unit(out, unit) is None:
+            return False
+        discard_shorter(out, unit)  # which older versions left there when they were killed at the wrong moment
+        return True
     except UserError as error:
         say(f"evaluated again: {error}")
         discard_unit(out, unit)
@@ -240,9 +253,13 @@ def _actor(
 
 
 @lru_cache(maxsize=4)
-def _monitor(policy: Policy) -> Monitor | None:
-    """The monitor beside the policy's checkpoint, if it was calibrated."""
-    return None if policy.path is None else find_monitor(checkpoint_folder(policy.path))
+def _monitor(policy: Policy) -> tuple[Monitor | None, str | None]:
+    """The monitor beside the policy's checkpoint, if it was calibrated, and its hash."""
+    if policy.path is None:
+        return None, None
+    folder = checkpoint_folder(policy.path)
+    calibration = monitor_hash(folder)
+    return find_monitor(folder), calibration
 
 
 @lru_cache(maxsize=1)

@@ -178,8 +178,13 @@ def write_unit(folder: Path, unit: UnitKey, rows: Sequence[Episode], actions: Ma
     """
     with replacing_file(folder / _FILMS / f"{unit.file}.safetensors") as part:
         save_file({str(seed): np.ascontiguousarray(steps) for seed, steps in actions.items()}, part)
+    # Before the rows: a kill in between costs this unit, which is run again; after them, episodes would lie twice.
+    discard_shorter(folder, unit)
     write_episodes(_rows_file(folder, unit), rows)
-    # A shorter unit of the same start is the end of a cell that has become longer since.
+
+
+def discard_shorter(folder: Path, unit: UnitKey) -> None:
+    """Forgets shorter units of the same start: ends of a cell that has become longer, which the plan has no more."""
     for count in range(1, unit.count):
         shorter = UnitKey(*unit.cell, unit.first_seed, count)
         _rows_file(folder, shorter).unlink(missing_ok=True)
