@@ -133,8 +133,10 @@ def main() -> None:
         metadata = client.get_server_metadata()
         arm = Arm(asked.task, asked.seed, metadata["observation"])
         player = ChunkPlayer(client, 1 / asked.rate, hold=arm.stand_still)
-        log, film = drive(arm, player, asked.steps, asked.rate)
-        player.close()
+        try:
+            log, film = drive(arm, player, asked.steps, asked.rate)
+        finally:
+            player.close()  # its thread would keep the program alive
     facts = {
         "task": asked.task,
         "seed": asked.seed,

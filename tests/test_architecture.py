@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "nets": set(),
     "configuration_dap": BASE | {"flow", "nets"},
     "processor_dap": {"configuration_dap"},
-    "monitor": BASE | {"flow", "data"},
+    "monitor": BASE | {"flow", "data", "observing"},
     "training_figures": {"flow", "nets", "modeling_dap"},  # the last for its type alone
     "modeling_dap": BASE
     | {

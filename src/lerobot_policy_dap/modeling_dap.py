@@ -93,6 +93,7 @@ class DAPPolicy(PreTrainedPolicy):
         self._figures = TrainingFigures(self)
         observed = [*self.encoder.cameras, *([OBS_STATE] if self.state_dim else [])]
         self._observing = Observing(observed, config.n_obs_steps)
+        self._shapes = {key: f.shape for key, f in {**(config.input_features or {}), ACTION: action}.items()}
         self.folder: Path | None = None
         self._monitor: Monitor | None = None
         self._generate: Generate | None = None
@@ -113,7 +114,7 @@ class DAPPolicy(PreTrainedPolicy):
                 whose "task" text is in `dynamics_only_tasks` are not imitated.
         """
         self._observing.overlook_task(batch)
-        batch = spelled_out(batch, {**(self.config.input_features or {}), **(self.config.output_features or {})})
+        batch = spelled_out(batch, self._shapes)
         draws = self.config.noise_draws
         context = self.context(batch, augment=self.training)
         outcome, outcome_is_pad = self._outcome(batch, context)

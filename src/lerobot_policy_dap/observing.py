@@ -80,12 +80,15 @@ class Observing:
             log.info("the task text is ignored: dap looks at %s alone", ", ".join(self.keys))
 
 
-def spelled_out(batch: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+def spelled_out(batch: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """A training batch whose states and actions have their last axis.
 
     LeRobot stores a feature of one number without it, and so collates `[B, T]` where it says `[B, T, 1]`.
+
+    Args:
+        shapes: of the features, as the dataset gives them.
     """
-    alone = [key for key in (OBS_STATE, ACTION) if key in features and tuple(features[key].shape) == (1,)]
+    alone = [key for key in (OBS_STATE, ACTION) if tuple(shapes.get(key, ())) == (1,)]
     return {**batch, **{key: batch[key].unsqueeze(-1) for key in alone if key in batch and batch[key].ndim == 2}}
 
 

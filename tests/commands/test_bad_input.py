@@ -55,6 +55,16 @@ def test_an_unknown_option_is_named():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [("bench", "report", "results", "--workers", -1), ("serve", "run", "--port", 70000)]
+)
+def test_a_number_out_of_its_range_is_named(command):
+    done = dap(*command, check=False)
+    assert done.returncode == 2
+    assert f"Invalid value for '{command[-2]}'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_lerobots_commands_say_it_too(trained):
     done = subprocess.run(
         [BIN / "lerobot-eval", f"--policy.path={checkpoint(trained)}", "--env.type=metaworld_shift", "--env.shift=fog"],

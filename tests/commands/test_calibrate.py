@@ -7,7 +7,9 @@ import pytest
 from commands_support import TASK, dap, refused
 
 from lerobot_policy_dap.bench.episodes import read_episodes
+from lerobot_policy_dap.data.demonstrations import open_dataset
 from lerobot_policy_dap.files import sha256
+from lerobot_policy_dap.monitor.monitor import Monitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
@@ -70,6 +72,20 @@ def test_what_cannot_be_calibrated_is_refused_in_one_line(checkpoint, dataset, o
     config["dataset"]["root"] = str(tmp_path / "gone")
     (moved / "train_config.json").write_text(json.dumps(config))
     assert "--reference" in refused("calibrate", moved, "--dataset", other_data, "--false-alarm", 0.5)
+
+
+def test_moved_training_data_is_split_as_in_training(checkpoint, dataset, other_data, tmp_path):
+    moved = shutil.copytree(checkpoint, tmp_path / "moved")
+    settings = json.loads((moved / "train_config.json").read_text())
+    settings["dataset"] |= {"root": str(tmp_path / "gone"), "episodes": [0]}
+    (moved / "train_config.json").write_text(json.dumps(settings))
+    command = ("calibrate", moved, "--dataset", other_data, "--false-alarm", 0.5, "--reference", other_data)
+    dap(*command, "--episodes", "1-2")
+    monitor = Monitor.load(moved)
+    steps = open_dataset(other_data).meta.episodes["length"][0]
+    assert len(monitor.score.reference) == -(-steps // monitor.settings["n_action_steps"])  # of episode 0 alone
+    assert len(monitor.calibration) == 2
+    assert "was trained on episode 0" in refused(*command, "--episodes", "0-1")
 
 
 def test_a_monitor_of_other_weights_stops_an_evaluation(checkpoint, other_data, trained, tmp_path):

@@ -1,13 +1,21 @@
 """What a monitor is fitted to: what the policy imitates, with the history that it would see."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.monitor import demonstrations
-from lerobot_policy_dap.monitor.demonstrations import read_demonstrations
+from lerobot_policy_dap.monitor.demonstrations import (
+    Reference,
+    check_held_out,
+    read_demonstrations,
+    reference_episodes,
+)
 from lerobot_policy_dap.monitor.signals import Signals
 
 STATE = "observation.state"
@@ -15,15 +23,16 @@ TASKS = ("reach", "play", "reach")
 LENGTH = 6
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
+@pytest.fixture(scope="module", params=[2, 1], ids=["numbers", "number"])
+def root(request, tmp_path_factory):
     """Three episodes whose state counts the steps: 100, 101, … in the second."""
     root = tmp_path_factory.mktemp("data") / "counting"
-    features = {name: {"dtype": "float32", "shape": (2,), "names": None} for name in (STATE, "action")}
+    size = request.param
+    features = {name: {"dtype": "float32", "shape": (size,), "names": None} for name in (STATE, "action")}
     made = LeRobotDataset.create("local/counting", 10, features, root=root, use_videos=False)
     for episode, task in enumerate(TASKS):
         for step in range(LENGTH):
-            count = np.full(2, 100 * episode + step, np.float32)
+            count = np.full(size, 100 * episode + step, np.float32)
             made.add_frame({STATE: count, "action": -count, "task": task})
         made.save_episode()
     made.finalize()
@@ -39,7 +48,8 @@ def shown(root, monkeypatch, n_obs_steps=1, **options):
     states = []
 
     def read(policy, batch, chunk, needs):
-        states.append(batch[STATE][..., 0].tolist())
+        assert (chunk.ndim, chunk.shape[1]) == (3, 2)
+        states.append((batch[STATE][..., 0] if batch[STATE].ndim > 1 else batch[STATE]).tolist())
         return Signals(context=np.zeros((len(chunk), 1), np.float32))
 
     monkeypatch.setattr(demonstrations, "read_signals", read)
@@ -58,3 +68,35 @@ def test_a_policy_with_a_history_is_shown_it(root, monkeypatch):
     first, last = shown(root, monkeypatch, n_obs_steps=3)
     assert first == [[0, 0, 0], [0, 1, 2], [2, 3, 4]]  # before the first observation there is the first
     assert last == [[200, 200, 200], [200, 201, 202], [202, 203, 204]]
+
+
+def test_a_score_is_fitted_to_the_trainings_episodes_wherever_they_lie(root, tmp_path):
+    moved = shutil.copytree(root, tmp_path / "moved")
+    gone = Reference(tmp_path / "gone", (0, 2))
+    assert reference_episodes(gone, moved) == [0, 2]
+    assert reference_episodes(Reference(root, None), root) == [0, 1, 2]
+    assert reference_episodes(None, root) == [0, 1, 2]
+    assert reference_episodes(Reference(tmp_path / "gone", (1, 7)), moved) == [0, 1, 2]  # other data
+
+
+def test_a_score_is_never_fitted_to_the_episodes_that_calibrate(root, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    for trained in (None, Reference(tmp_path / "gone", (1, 7)), Reference(tmp_path / "gone", None)):
+        assert reference_episodes(trained, root, link, [1, 2]) == [0]
+    assert reference_episodes(None, root, shutil.copytree(root, tmp_path / "other"), [1, 2]) == [0, 1, 2]
+    with pytest.raises(UserError, match=r"every episode of .* calibrates"):
+        reference_episodes(None, root, root, [0, 1, 2])
+
+
+def test_episodes_that_it_was_trained_on_are_known_where_the_data_was_moved_to(tmp_path):
+    folder, now = tmp_path / "checkpoint", tmp_path / "now"
+    folder.mkdir(), now.mkdir()
+    settings = {"dataset": {"root": str(tmp_path / "gone"), "episodes": [0, 1]}}
+    (folder / "train_config.json").write_text(json.dumps(settings))
+    check_held_out(folder, now, [1, 2])  # nobody knows that it is the same data
+    check_held_out(folder, now, [2], now)
+    with pytest.raises(UserError, match="was trained on episode 1"):
+        check_held_out(folder, now, [1, 2], now)
+    (tmp_path / "gone").mkdir()  # it was not moved: the reference is something else
+    check_held_out(folder, now, [1, 2], now)

@@ -8,6 +8,7 @@ from small_policies import A, client, eventually, observation, serving
 
 from lerobot_policy_dap.runtime.client import ServerUnavailable
 from lerobot_policy_dap.runtime.player import ChunkPlayer
+from lerobot_policy_dap.runtime.refusals import Reason, Refused
 
 
 class Scripted:
@@ -169,6 +170,40 @@ def test_histories_are_a_control_step_apart():
     np.testing.assert_array_equal(policy.asked[-1]["x"], [50, 50, 50])
     assert policy.asked[-1]["reset"] is True
     player.close()
+
+
+def test_an_episode_begins_with_the_first_request_that_is_answered():
+    policy = Scripted()
+    player = ChunkPlayer(policy, 0.1)
+    policy.go.release(99)
+    for refused, again in ((Reason.RATE_LIMITED, True), (Reason.ALARM, False)):
+        policy.fail = Refused(refused, "no")
+        with pytest.raises(Refused):
+            player.act(see(0))
+        policy.fail = None
+        player.act(see(1))
+        # An alarm is of the episode: it has begun, and to begin it anew would take the alarm back.
+        assert [asked.get("reset", False) for asked in policy.asked] == [True, again]
+        player.reset()
+        policy.asked.clear()
+    player.close()
+
+
+def test_cameras_may_write_where_they_wrote_before():
+    for steps, expected in ((1, [1]), (3, [0, 0, 1])):
+        policy = Scripted(n_action_steps=1, n_obs_steps=steps)
+        player = ChunkPlayer(policy, 0.1)
+        policy.go.release()
+        frame, nested = np.zeros(1, np.float32), {"y": np.zeros(1, np.float32)}
+        for step in range(2):
+            frame[:] = nested["y"][:] = step
+            player.act({"x": frame, "nested": nested})
+        frame[:] = nested["y"][:] = 9
+        policy.go.release(9)
+        settle(player) if player._asked is not None else None
+        np.testing.assert_array_equal(policy.asked[1]["x"].reshape(-1), expected)
+        np.testing.assert_array_equal(policy.asked[1]["nested"]["y"], [1])
+        player.close()
 
 
 def test_over_the_network(model):

@@ -1,8 +1,10 @@
 """The guide's simulated arm: driven through a server by an untrained policy, with a recording that a browser shows."""
 
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lerobot.configs import FeatureType, PolicyFeature
 from small_policies import save_checkpoint, serving
@@ -11,9 +13,43 @@ from pages import listen
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
-pytestmark = pytest.mark.slow
+
+def test_an_arm_that_fails_leaves_no_thread_behind(monkeypatch):
+    import drive_metaworld
+
+    class Broken:
+        def __init__(self, *_):
+            pass
+
+        def get_server_metadata(self):
+            return {"observation": {}}
+
+        def infer(self, obs):
+            return {"actions": np.zeros((4, 4), np.float32)}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def observe(self):
+            return {}
+
+        def move(self, action):
+            raise RuntimeError("the arm is broken")
+
+        stand_still = observe
+
+    monkeypatch.setattr(drive_metaworld, "PolicyClient", lambda *_, **__: Broken())
+    monkeypatch.setattr(drive_metaworld, "Arm", Broken)
+    monkeypatch.setattr(sys, "argv", ["drive_metaworld.py"])
+    with pytest.raises(RuntimeError, match="the arm is broken"):
+        drive_metaworld.main()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("chunk player")]
 
 
+@pytest.mark.slow
 def test_the_arm_of_the_guide_is_driven_and_its_recording_plays(tmp_path, chromium, monkeypatch, capsys):
     import drive_metaworld
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_policies import STATE, client, observation, save_checkpoint, serving
 from test_chunk_player import Scripted, see, settle
+from websockets.sync.client import connect
 
 from lerobot_policy_dap.checkpoints import load_policy, policy_config
 from lerobot_policy_dap.errors import UserError
@@ -16,7 +17,9 @@ from lerobot_policy_dap.monitor.signals import Signal, read_signals
 from lerobot_policy_dap.runtime.model import ModelOptions, ServedModel
 from lerobot_policy_dap.runtime.player import ChunkPlayer
 from lerobot_policy_dap.runtime.refusals import Reason, Refused
-from lerobot_policy_dap.runtime.watch import OnAlarm
+from lerobot_policy_dap.runtime.service import Reloader
+from lerobot_policy_dap.runtime.watch import Alarms, Judged, OnAlarm
+from lerobot_policy_dap.runtime.wire import decode, encode
 
 EVERY = 3  # n_action_steps of the small policies
 
@@ -104,6 +107,72 @@ def test_stop_refuses_until_the_episode_is_reset(watched):
         assert len(robot.infer({**observation(1), "reset": True})["actions"])
 
 
+def test_an_alarm_outlives_a_lost_connection(watched):
+    """Where the client names its episode, as ours does; openpi's names none, and begins one with each connection."""
+    with serving(watched) as server, client(server) as robot:
+        assert robot.infer(strange())["monitor"]["first"]
+        robot._drop()
+        told = robot.infer(observation(1))["monitor"]
+        assert robot.reconnections == 1
+        assert (told["alarm"], told["first"]) == (True, False)
+        robot.reset()
+        robot._drop()
+        assert not robot.infer(observation(1))["monitor"]["alarm"]
+        assert server.metrics.value("alarms_total") == 1
+        for see, alarm in ((strange(), True), (observation(1), False)):
+            with connect(f"ws://127.0.0.1:{server.port}") as raw:
+                raw.recv()
+                raw.send(encode(see))
+                assert decode(raw.recv())["monitor"]["alarm"] is alarm
+
+
+def test_an_alarm_outlives_a_new_checkpoint_which_must_have_a_monitor_where_alarms_stop(tmp_path):
+    folder = calibrate(save_checkpoint(tmp_path / "dap"))
+    fresh = save_checkpoint(tmp_path / "fresh", seed=1)
+    served = ServedModel(folder, ModelOptions(max_batch=2))
+
+    def stopped(robot):
+        with pytest.raises(Refused, match=r"an alarm in this episode \(p = 0\.0476\)") as caught:
+            robot.infer(observation(1))
+        return caught.value.reason is Reason.ALARM
+
+    with serving(served, on_alarm=OnAlarm.STOP) as server, client(server) as robot:
+        reloader = Reloader(server, folder, served.options)
+        with pytest.raises(Refused):
+            robot.infer(strange())
+        (folder / "monitor.json").unlink()
+        assert not server.within(reloader.reload())  # it would let every robot go on
+        assert server.model is served
+        assert server.metrics.value("reloads_total", outcome="refused") == 1
+        shutil.copy(fresh / "model.safetensors", folder)
+        calibrate(folder)
+        assert server.within(reloader.reload())
+        assert stopped(robot)
+        robot.reset()
+        assert robot.infer(observation(1))["weights"] == server.model.weights[:12] != served.weights[:12]
+
+
+def test_an_alarm_stays_on_where_the_new_checkpoint_has_no_monitor():
+    alarms, judged = Alarms(), Judged(9.0, 0.01, 0.01, None, True)
+    assert alarms.kept("a", judged).first
+    assert alarms.kept("b", None) is None
+    assert alarms.kept("a", None) == Judged(None, None, None, None, True)
+    assert alarms.kept("a", judged._replace(alarm=False, p_value=0.5)) == judged._replace(p_value=0.5)
+
+
+def test_the_alarm_of_a_first_observation_is_not_taken_back_by_saying_again_that_the_episode_begins(watched):
+    with serving(watched, on_alarm=OnAlarm.STOP) as server, client(server) as robot:
+        called = []
+        player = ChunkPlayer(robot, 0.1, alarmed=called.append)
+        for see in (strange(), observation(1), observation(2)):
+            with pytest.raises(Refused, match="an alarm in this episode"):
+                player.act(see)
+        assert len(called) == 1
+        player.reset()
+        assert not player.act(observation(1)).alarm
+        player.close()
+
+
 def test_watching_changes_no_action(watched, tmp_path):
     plain = tmp_path / "plain"
     shutil.copytree(watched.folder, plain)
@@ -154,6 +223,63 @@ def test_arms_without_dynamics_have_the_other_scores(tmp_path):
 
 
 # The player
+
+
+class Stopping(Scripted):
+    """Refuses every request after the first, as a server that stops on alarms; or what openpi's client makes of it."""
+
+    def __init__(self, error, **options):
+        super().__init__(**options)
+        self.error = error
+
+    def infer(self, obs):
+        answer = super().infer(obs)
+        if len(self.asked) > 1:
+            raise self.error
+        return answer
+
+
+@pytest.mark.parametrize(
+    "error", [Refused(Reason.ALARM, "look"), RuntimeError("Error in inference server:\nalarm: look")], ids=repr
+)
+def test_an_alarm_that_stops_calls_a_person_once_an_episode(error):
+    policy, calls = Stopping(error), []
+    player = ChunkPlayer(policy, 0.1, alarmed=calls.append)
+    policy.go.release(100)
+    for episode in (1, 2):
+        said = []
+        for step in range(12):
+            said.append(player.act(see(step)))
+            if player._asked is not None:
+                settle(player)
+        assert not said[0].alarm
+        assert [c.alarm for c in said[-6:]] == [True] * 6
+        assert [c.held for c in said[-4:]] == [True] * 4
+        assert len(calls) == episode
+        player.reset()
+        policy.asked.clear()
+    assert calls[0] == {"score": None, "chunk_p_value": None, "p_value": None, "outcome_distance": None,
+                        "alarm": True, "first": True, "on_alarm": "stop"}  # fmt: skip
+    player.close()
+
+
+def test_an_alarm_that_the_server_forgets_stays_on_in_the_player():
+    class Forgetful(Alarmed):
+        def infer(self, obs):
+            answer = super().infer(obs)
+            return {**answer, "monitor": {**answer["monitor"], "alarm": len(self.asked) == 2}}
+
+    policy, calls = Forgetful("report"), []
+    player = ChunkPlayer(policy, 0.1, alarmed=calls.append)
+    policy.go.release(100)
+    alarms = []
+    for step in range(20):
+        alarms.append(player.act(see(step)).alarm)
+        if player._asked is not None:
+            settle(player)
+    assert alarms == [False] * 4 + [True] * 16
+    assert len(calls) == 1
+    player.close()
 
 
 class Alarmed(Scripted):

@@ -54,6 +54,10 @@ CASES = {
     "left-over of other actions": (wrong(prev_chunk_left_over=np.zeros((3, A + 1), np.float32)), "wrong_shape", "it needs k x 2"),
     "left-over of nan": (wrong(prev_chunk_left_over=np.full((3, A), np.nan, np.float32)), "not_finite", "prev_chunk_left_over"),
     "left-over without end": (wrong(prev_chunk_left_over=np.zeros((5000, A), np.float32)), "wrong_shape", "5000x2"),
+    "reset of two": (wrong(reset=np.array([True, False])), "wrong_type", "reset is ndarray"),
+    "reset of text": (wrong(reset="yes"), "wrong_type", "reset is str"),
+    "token of a number": (wrong(episode_token=7), "wrong_type", "episode_token is int"),
+    "token without end": (wrong(episode_token="x" * 65), "out_of_range", "episode_token has 65 characters"),
     "last action": (wrong(last_action=np.zeros((1, A), np.float32)), "wrong_shape", "last_action"),
 }  # fmt: skip
 
@@ -75,6 +79,35 @@ def test_a_good_observation_is_taken_in_either_form():
         wrong(prompt="open it", unknown=np.zeros(5), timestamp=np.float64(2), inference_delay=np.int64(3))
     )
     assert (read.task, read.timestamp, read.inference_delay, read.left_over) == ("open it", 2.0, 3, None)
+
+
+def test_an_episode_begins_by_any_sort_of_true():
+    for flag in (True, 1, np.True_, np.int64(1), np.array([True]), np.array(1)):
+        assert CONTRACT.read(wrong(reset=flag)).reset is True
+    for flag in (False, 0, None, np.array([0])):
+        assert CONTRACT.read(wrong(reset=flag)).reset is False
+
+
+def test_an_episode_with_a_token_goes_on_over_connections():
+    def accept(session, **message):
+        return session.accept(CONTRACT.read(wrong(**message))).episode
+
+    one, other = Session(1, 0, 10), Session(1, 0, 10)
+    assert accept(one, episode_token="a", timestamp=2.0) == accept(other, episode_token="a", timestamp=1.0)
+    assert accept(one, timestamp=3.0) == "a"
+    assert accept(one, episode_token="b", timestamp=1.0) == "b"  # another episode: stamps begin anew
+    assert accept(one, episode_token="b", reset=True, timestamp=0.5) == "b"  # sent again, its answer was lost
+    with pytest.raises(Refused, match="not after the last one"):
+        accept(one, episode_token="b", timestamp=0.5)
+    named, nameless = accept(one, reset=True), accept(Session(1, 0, 10))
+    assert len({named, nameless, "a", "b"}) == 4
+
+
+def test_a_rate_below_one_a_second_lets_the_first_request_pass():
+    session = Session(1, 0, 0.1)
+    session.count()
+    with pytest.raises(Refused, match=r"more than 0\.1 requests a second"):
+        session.count()
 
 
 def test_other_names_and_nested_maps_are_renamed():

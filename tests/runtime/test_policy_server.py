@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -36,6 +37,15 @@ def get(server, path, key=None):
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+@contextmanager
+def messages_of(asking):
+    """What the client sends."""
+    sent, ask = [], asking._ask
+    asking._ask = lambda message: sent.append(decode(message)) or ask(message)
+    yield sent
+    asking._ask = ask
 
 
 def address(server):
@@ -277,6 +287,60 @@ def test_draining_answers_what_is_under_way_and_closes_the_rest(checkpoints, mon
         stalling.go.set()
         assert answer.result(10)["actions"].shape == (6, A)
         ending.result(10)
+
+
+def test_requests_that_outlast_the_draining_are_told_to_go(checkpoints, monkeypatch):
+    served = ServedModel(checkpoints("dap"), ModelOptions(max_batch=2))
+    stalling = Stalling(served, monkeypatch)
+    with serving(served, drain=0.2) as server, connect(address(server)) as raw:
+        raw.recv()
+        raw.send(encode(observation()))
+        eventually(lambda: len(server._busy) == 1)
+        server.within(server.stop())
+        with pytest.raises(ConnectionClosed) as closed:
+            raw.recv(timeout=5)
+        assert closed.value.rcvd.code == 1001
+        stalling.go.set()
+
+
+def test_a_client_that_is_closed_lets_go_of_the_request_under_way(checkpoints, monkeypatch):
+    served = ServedModel(checkpoints("dap"), ModelOptions(max_batch=2))
+    stalling = Stalling(served, monkeypatch)
+    with serving(served) as server, ThreadPoolExecutor() as pool:
+        asking = client(server, deadline=20)
+        under_way = pool.submit(asking.infer, observation())
+        eventually(lambda: len(server._busy) == 1)
+        behind = pool.submit(asking.infer, observation())  # for its turn
+        asking.close()
+        for request in (under_way, behind):
+            with pytest.raises(ServerUnavailable, match="the client was closed"):
+                request.result(10)
+        with pytest.raises(ServerUnavailable, match="the client was closed"):
+            asking.infer(observation())
+        asking.close()
+        stalling.go.set()
+
+
+def test_an_episode_begins_with_the_first_request_that_is_answered(model):
+    with serving(model) as server, client(server) as asking:
+        asking.infer({**observation(), "timestamp": 10.0})
+        asking.reset()
+        with pytest.raises(Refused, match="is missing"):
+            asking.infer({STATE: observation()[STATE], "timestamp": 1.0})
+        with messages_of(asking) as sent:
+            asking.infer({**observation(), "timestamp": 2.0})
+            asking.infer({**observation(), "timestamp": 3.0})
+        first, second = sent
+        assert first["reset"] is True
+        assert "reset" not in second
+        assert first["episode_token"] == second["episode_token"]
+        with messages_of(asking) as sent:
+            asking.infer({**observation(), "reset": True, "timestamp": 1.0})
+        assert sent[0]["episode_token"] != second["episode_token"]
+        asking._metadata = {}  # a server that is not ours
+        with messages_of(asking) as sent:
+            asking.infer(observation())
+        assert set(sent[0]) == set(observation())
 
 
 def test_a_new_checkpoint_is_taken_without_dropping_clients_and_another_kind_is_refused(

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from lerobot_policy_dap import cli
+from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.runtime import service
 
 
 def refused(*arguments):
@@ -19,8 +21,9 @@ def refused(*arguments):
     finally:
         sys.argv = argv
     assert leaving.value.code == 2
-    assert len(err.getvalue().splitlines()) == 1, err.getvalue()
-    return err.getvalue()
+    errors = [line for line in err.getvalue().splitlines() if " INFO " not in line]  # what a loaded model logs
+    assert len(errors) == 1, err.getvalue()
+    return errors[0]
 
 
 def test_what_would_be_open_to_strangers(tmp_path, monkeypatch):
@@ -40,3 +43,15 @@ def test_options_out_of_bounds(tmp_path, checkpoints):
     assert "CLIENT=CHECKPOINT" in refused(tmp_path, "--rename", "front")
     assert "is no checkpoint" in refused(tmp_path)
     assert "has no camera" in refused(checkpoints("dap"), "--rename", "x=camera")
+
+
+def test_what_only_a_calibrated_monitor_can_do(checkpoints, monkeypatch):
+    """An uncalibrated `dap` is watched too, but never raises an alarm."""
+
+    def serve_checkpoint(*_):
+        raise UserError("it serves")
+
+    monkeypatch.setattr(service, "serve_checkpoint", serve_checkpoint)
+    for on_alarm in ("stop", "hold", "slow"):
+        assert "has no monitor; `dap calibrate`" in refused(checkpoints("dap"), "--on-alarm", on_alarm)
+    assert "it serves" in refused(checkpoints("dap"))

@@ -47,7 +47,7 @@ def calibrate(
         check_rate(false_alarm, rollouts)
 
     from ..checkpoints import checkpoint_folder, load_policy, policy_config
-    from ..monitor.demonstrations import check_held_out, read_demonstrations, training_data
+    from ..monitor.demonstrations import check_held_out, read_demonstrations, reference_episodes, training_data
     from ..monitor.monitor import Monitor, default_score, scores_of
     from ..monitor.scores import SCORES, ScoreName, fit
     from ..processes import default_device, default_workers, prepare
@@ -72,6 +72,17 @@ def calibrate(
     offsets = getattr(config, "outcome_offsets", ())
     read = partial(read_demonstrations, loaded.policy, loaded.preprocess)
 
+    held_out: tuple[int, ...] = ()
+    if dataset is not None:
+        from ..probe.dataset import open_metadata, parse_episodes
+
+        if config.n_obs_steps > 1 and config.type != "dap":
+            raise UserError(
+                f"{config.type} looks at {config.n_obs_steps} observations: calibrate it on --rollouts"
+            )
+        held_out = parse_episodes(episodes, open_metadata(dataset, f"local/{dataset.name}").total_episodes)
+        check_held_out(folder, dataset, held_out, reference)
+
     with bars() as bar:
         demonstrations = []
         if name is not ScoreName.SPREAD:
@@ -82,7 +93,7 @@ def calibrate(
                     f"the score {name} is fitted to the training demonstrations, and they are not at {root}: "
                     "say where with --reference, or take --score spread"
                 )
-            chosen = trained.episodes if trained and reference is None else None
+            chosen = reference_episodes(trained, root, dataset, held_out)
             demonstrations = list(read(root, chosen, needs, partial(bar, "demonstrations"), frames_dir))
         fitted = fit(name, demonstrations, offsets)
         if dataset is None:
@@ -103,14 +114,6 @@ def calibrate(
             clean = [rollout.plans for rollout in rolled if rollout.success]
             source = f"{len(clean)} successes of {rollouts} clean roll-outs of {task}, seeds from {first_seed}"
         else:
-            from ..probe.dataset import open_metadata, parse_episodes
-
-            if config.n_obs_steps > 1 and config.type != "dap":
-                raise UserError(
-                    f"{config.type} looks at {config.n_obs_steps} observations: calibrate it on --rollouts"
-                )
-            held_out = parse_episodes(episodes, open_metadata(dataset, f"local/{dataset.name}").total_episodes)
-            check_held_out(folder, dataset, held_out)
             clean = list(read(dataset, held_out, needs, partial(bar, "calibrating"), frames_dir))
             source = f"{len(clean)} demonstrations of {dataset.name}"
     settings = {

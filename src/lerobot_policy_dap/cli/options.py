@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 
-Workers = Annotated[int | None, typer.Option(help="Processes; one a core if not given.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes; one a core if not given, or 0.")]
 
 ALL = "all"
 

@@ -40,7 +40,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than loopback need a key.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="File that holds the API key.")] = None,
     rename: Annotated[
@@ -117,7 +117,7 @@ def serve(
         logging.CRITICAL
     )  # strangers' broken handshakes are counted, not told
     model = ServedModel(checkpoint, model_options)
-    if model.watch is None and on_alarm is not OnAlarm.report:
+    if on_alarm is not OnAlarm.report and not model.raises_alarms:
         raise UserError(f"--on-alarm {on_alarm}: {model.folder} has no monitor; `dap calibrate` makes one")
     asyncio.run(serve_checkpoint(checkpoint, model, server_options, watch, _ready))
     print("ended", flush=True)

@@ -15,6 +15,7 @@ from ..data.demonstrations import by_imitation, open_dataset
 from ..data.frames import FrameStore
 from ..errors import UserError
 from ..files import read_json
+from ..observing import spelled_out
 from .scores import Plan
 from .signals import Signal, read_signals
 
@@ -39,10 +40,17 @@ def training_data(folder: Path) -> Reference | None:
     return Reference(Path(dataset["root"]), None if episodes is None else tuple(episodes))
 
 
-def check_held_out(folder: Path, root: Path, episodes: Sequence[int]) -> None:
-    """Raises `UserError` if the checkpoint was trained on one of the episodes: it knows those too well."""
+def check_held_out(folder: Path, root: Path, episodes: Sequence[int], reference: Path | None = None) -> None:
+    """Raises `UserError` if the checkpoint was trained on one of the episodes: it knows those too well.
+
+    Args:
+        reference: where the training data lies now, if no longer where it was.
+    """
     trained = training_data(folder)
-    if trained is None or trained.root.resolve() != root.resolve():
+    if trained is None:
+        return
+    now = trained.root if reference is None or trained.root.exists() else reference
+    if now.resolve() != root.resolve():
         return
     known = [e for e in episodes if trained.episodes is None or e in trained.episodes]
     if known:
@@ -50,6 +58,34 @@ def check_held_out(folder: Path, root: Path, episodes: Sequence[int]) -> None:
             f"{folder} was trained on episode {known[0]} of {root}: calibrate on episodes that it has not seen "
             "(train with --dataset.episodes and leave some out), or on --rollouts"
         )
+
+
+def reference_episodes(
+    trained: Reference | None, root: Path, dataset: Path | None = None, calibrating: Sequence[int] = ()
+) -> list[int]:
+    """The episodes of `root` that a score is fitted to: those of the training, where it has them; all otherwise.
+
+    Args:
+        trained: what the checkpoint was trained on; `root` may be a copy of it.
+        dataset: the dataset of the episodes that calibrate.
+        calibrating: those episodes. To a score that was fitted to them too nothing of them is strange.
+
+    Raises:
+        UserError: `root` cannot be read, or no episode is left.
+    """
+    total = open_dataset(root).meta.total_episodes
+    chosen = list(range(total))
+    if trained is not None and trained.episodes is not None:
+        own = trained.episodes
+        chosen = list(own) if root == trained.root or max(own, default=0) < total else chosen
+    if dataset is not None and dataset.resolve() == root.resolve():
+        chosen = [episode for episode in chosen if episode not in set(calibrating)]
+    if not chosen:
+        raise UserError(
+            f"every episode of {root} calibrates, and none is left that the score could be fitted to: name fewer "
+            "with --episodes"
+        )
+    return chosen
 
 
 def read_demonstrations(
@@ -92,13 +128,14 @@ def read_demonstrations(
         deltas |= dict.fromkeys(config.input_features, range(1 - config.n_obs_steps, 1))
     source = BatchSource(dataset, store, cameras, deltas)
     features = [*config.input_features, ACTION]
+    shapes = {key: dataset.meta.features[key]["shape"] for key in features}
     for done, episode in enumerate(chosen):
         report(done, len(chosen))
         steps = np.arange(0, source.ends[episode] - source.starts[episode], config.n_action_steps)
         plans: list[Plan] = []
         for part in np.array_split(steps, -(-len(steps) // _BATCH)):
             found = source.batch(source.starts[episode] + part)
-            batch: dict[str, Any] = {key: found[key] for key in features} | {"task": found["task"]}
+            batch = spelled_out({key: found[key] for key in (*features, "task")}, shapes)
             batch |= {camera: found[camera].float() / 255 for camera in cameras}
             with torch.inference_mode():
                 batch = preprocess(batch)

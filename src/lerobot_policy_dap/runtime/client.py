@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import secrets
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from .refusals import Reason, Refused
+from .refusals import AFTER_A_LOOK, Reason, Refused
 from .wire import Limits, decode, encode
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to connect, doubling
@@ -26,6 +29,7 @@ class PolicyClient:
 
     Every call ends within its deadline, whatever happens to the server: a lost connection is made again, and the
     request sent again, until then. `infer` and `get_server_metadata` are those of openpi's `WebsocketClientPolicy`.
+    An episode goes on over lost connections: its name is sent with every request (`episode_token`).
 
     Args:
         host: a name or address, or a whole `ws://` or `wss://` address.
@@ -53,7 +57,9 @@ class PolicyClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="policy client", daemon=True)
         self._thread.start()
         self._one = threading.Lock()
-        self._begins = False
+        self._submitting = threading.Lock()
+        self._closed = False
+        self._episode = self._begun = secrets.token_hex(8)  # now, and the last one that the server has begun
         try:
             self._within(deadline, self._connected())
         except BaseException:
@@ -75,23 +81,32 @@ class PolicyClient:
             ServerUnavailable: no answer came within the deadline.
         """
         with self._one:
-            message = encode({**obs, "reset": True} if self._begins else obs)
-            answer = self._within(deadline or self.deadline, self._ask(message))
-            self._begins = False
-        if isinstance(answer, str):
-            raise Refused.parse(answer)
+            if self._episode == self._begun and np.any(obs.get("reset", False)):
+                self.reset()
+            episode = self._episode
+            message: dict[str, Any] = {} if episode == self._begun else {"reset": True}
+            if "monitor" in self._metadata:  # openpi's own servers know no such key
+                message["episode_token"] = episode
+            answer = self._within(deadline or self.deadline, self._ask(encode({**obs, **message})))
+            refused = Refused.parse(answer) if isinstance(answer, str) else None
+            if refused is None or refused.reason in AFTER_A_LOOK:
+                self._begun = episode
+            if refused is not None:
+                raise refused
+        assert isinstance(answer, bytes)
         return decode(answer, _ANSWERS)
 
     def reset(self) -> None:
-        """An episode begins: the next request tells the server to forget the last one's observations."""
-        self._begins = True
+        """An episode begins: requests tell the server to forget the last one's observations, until one is answered."""
+        self._episode = secrets.token_hex(8)
 
     def close(self) -> None:
-        """Says goodbye; the client cannot be used afterwards."""
-        if self._loop.is_closed():
-            return
-        if self._connection is not None:
-            asyncio.run_coroutine_threadsafe(self._connection.close(), self._loop).result()
+        """Says goodbye; a request under way raises `ServerUnavailable`, and the client cannot be used afterwards."""
+        with self._submitting:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -111,8 +126,15 @@ class PolicyClient:
             async with asyncio.timeout(deadline):
                 return await work
 
+        with self._submitting:
+            if self._closed:  # its loop may have ended, and would never answer
+                work.close()
+                raise ServerUnavailable("the client was closed")
+            answer = asyncio.run_coroutine_threadsafe(bounded(), self._loop)
         try:
-            return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
+            return answer.result()
+        except concurrent.futures.CancelledError:
+            raise ServerUnavailable("the client was closed") from None
         except TimeoutError:
             self._drop()  # its answer may still come, and would be taken for the next request's
             raise ServerUnavailable(f"{self._uri}: no answer within {deadline:g} s ({self._trouble})") from None
@@ -170,6 +192,16 @@ class PolicyClient:
             connection.transport.abort()
             raise
         return connection
+
+    async def _leave(self) -> None:
+        """Ends whatever is under way, which would connect again, and then the connection."""
+        connection, self._connection = self._connection, None
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if connection is not None:
+            await connection.close()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -16,6 +16,7 @@ from .refusals import Reason, Refused
 
 _IMAGE_DTYPES = ("uint8", "float16", "float32", "float64")
 _VECTOR_DTYPES = ("float16", "float32", "float64")
+_LONGEST_TOKEN = 64  # characters
 
 
 class Request(NamedTuple):
@@ -38,7 +39,7 @@ class Request(NamedTuple):
     step: int | None = None
     """Actions of chunks that were executed since the episode began, where the client counts them."""
     episode: Hashable = None
-    """Whose episode it is of; the server's own name for it."""
+    """Whose episode it is of: the client's token, or else the server's own name for it."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,12 @@ class Contract:
             frames,
             task=_text(flat, "task") or _text(flat, "prompt"),
             timestamp=_seconds(flat.get("timestamp")),
-            reset=bool(flat.get("reset", False)),
+            reset=_flag(flat.get("reset"), "reset"),
             inference_delay=_steps(flat.get("inference_delay", 0), "inference_delay", 1024),
             left_over=self._actions(flat.get("prev_chunk_left_over"), "prev_chunk_left_over", 2),
             last_action=self._actions(flat.get("last_action"), "last_action", 1),
             step=None if flat.get("step") is None else _steps(flat["step"], "step", 2**31),
+            episode=_token(flat),
         )
 
     def _image(self, name: str, value: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
@@ -231,6 +233,23 @@ def _text(flat: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise Refused(Reason.WRONG_TYPE, f"{key} is {type(value).__name__}; send text")
     return value
+
+
+def _token(flat: Mapping[str, Any]) -> str | None:
+    token = _text(flat, "episode_token")
+    if len(token) > _LONGEST_TOKEN:
+        raise Refused(
+            Reason.OUT_OF_RANGE, f"episode_token has {len(token)} characters; send {_LONGEST_TOKEN} at most"
+        )
+    return token or None
+
+
+def _flag(value: Any, name: str) -> bool:
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if value is not None and not isinstance(value, bool | int | np.bool_ | np.integer):
+        raise Refused(Reason.WRONG_TYPE, f"{name} is {type(value).__name__}; send True or False")
+    return bool(value)
 
 
 def _seconds(value: Any) -> float | None:

@@ -82,6 +82,11 @@ class ServedModel:
         """Actions of a chunk that the policy was meant to execute before it looks again."""
         return min(int(getattr(self.config, "n_action_steps", self.chunk)), self.chunk)
 
+    @property
+    def raises_alarms(self) -> bool:
+        """Whether its monitor was calibrated; without that a watch tells distances alone."""
+        return self.watch is not None and self.watch.describe() is not None
+
     def metadata(self) -> dict[str, Any]:
         """What a client is told on connecting."""
         return {

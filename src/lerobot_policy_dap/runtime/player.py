@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections import deque
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .refusals import AFTER_A_LOOK, Reason, Refused
 
 Action = NDArray[np.float32]
 
@@ -64,7 +67,8 @@ class ChunkPlayer:
             they are velocities or differences, give one that stands still.
         slow: makes two commands of one, given the last command: what an alarm does where the server says `slow`. The
             default is right for positions; for velocities and differences give both half of the action.
-        alarmed: called with the answer's `monitor` when an episode's alarm begins, in the thread of `act`.
+        alarmed: called with the answer's `monitor` when an episode's alarm begins, in the thread of `act`. Where the
+            server says `stop` there is no answer, and the numbers are None.
     """
 
     def __init__(
@@ -175,7 +179,6 @@ class ChunkPlayer:
             request |= {"prev_chunk_left_over": left, "inference_delay": self.delay}
         if self._episode_begins:
             request["reset"] = True
-            self._episode_begins = False
         self._asked = self._asker.submit(self._policy.infer, request)
         self._asked_step, self._played_since = self._step, 0
 
@@ -188,17 +191,35 @@ class ChunkPlayer:
         if self.trouble is None:
             self._take(asked.result(), self._played_since)
             self._delays.append(max(1, self._step - self._asked_step))
+        else:
+            self._take_refusal(self.trouble)
 
     def _take(self, answer: dict[str, Any], place: int) -> None:
         """Plays this answer from now on, from that place."""
         self._plan, self._place, self._second_half = answer, place, None
-        before, self._monitor = self._monitor, answer.get("monitor") or {}
-        if self._alarmed is not None and self._monitor.get("alarm") and not before.get("alarm"):
-            self._alarmed(self._monitor)
+        self._episode_begins = False
+        self._hear(answer.get("monitor") or {})
+
+    def _take_refusal(self, error: BaseException) -> None:
+        reason = _reason(error)
+        if reason in AFTER_A_LOOK:
+            self._episode_begins = False
+        if reason is Reason.ALARM:
+            self._hear({**_UNTOLD, "alarm": True, "on_alarm": "stop"})
+
+    def _hear(self, monitor: dict[str, Any]) -> None:
+        """What the server's monitor says; an alarm stays on until the episode is reset, whatever the server forgets."""
+        before, self._monitor = self._monitor, monitor
+        if before.get("alarm"):
+            self._monitor = {**monitor, "alarm": True, "on_alarm": before.get("on_alarm")}
+        elif self._alarmed is not None and monitor.get("alarm"):
+            self._alarmed(monitor)
 
     def _wait_for_the_first(self) -> None:
         assert self._asked is not None
         asked, self._asked = self._asked, None
+        if (error := asked.exception()) is not None:
+            self._take_refusal(error)
         self._take(asked.result(), 0)
         self.trouble = None
         assert self._plan is not None
@@ -206,11 +227,25 @@ class ChunkPlayer:
         self._delays.append(max(1, math.ceil(milliseconds / 1000 / self._period)))
 
     def _with_history(self, observation: Mapping[str, Any]) -> dict[str, Any]:
-        """Stacks the last `n_obs_steps` observations, a control step apart as in training."""
+        """A copy of the last `n_obs_steps` observations, stacked, a control step apart as in training.
+
+        Cameras write their next frame where the last one lies, and the asking thread reads later.
+        """
+        now = copy.deepcopy(dict(observation))
         steps = self._history.maxlen or 1
         if steps == 1:
-            return dict(observation)
-        seen = {key: value for key, value in observation.items() if key in self._features}
+            return now
+        seen = {key: value for key, value in now.items() if key in self._features}
         self._history.append(seen)
         past = [self._history[0]] * (steps - len(self._history)) + list(self._history)
-        return {**observation, **{key: np.stack([frame[key] for frame in past]) for key in seen}}
+        return {**now, **{key: np.stack([frame[key] for frame in past]) for key in seen}}
+
+
+_UNTOLD = dict.fromkeys(("score", "chunk_p_value", "p_value", "outcome_distance")) | {"first": True}
+
+
+def _reason(error: BaseException) -> Reason | None:
+    """Why the server refused; openpi's client raises its words behind a line of its own."""
+    if isinstance(error, Refused):
+        return error.reason
+    return Refused.parse(str(error).partition("\n")[2]).reason if isinstance(error, RuntimeError) else None

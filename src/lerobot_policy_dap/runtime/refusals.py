@@ -30,6 +30,10 @@ class Reason(StrEnum):
     UNAUTHORIZED = "unauthorized"
 
 
+AFTER_A_LOOK = frozenset({Reason.ALARM, Reason.UNSAFE_ACTION})
+"""Refusals of what the policy made of an observation: the server has taken the request's `reset`."""
+
+
 class Refused(Exception):  # noqa: N818 - an answer of the server, not a failure of the program
     """One request is refused; the connection goes on.
 

@@ -28,7 +28,7 @@ from .metrics import Metrics
 from .model import ServedModel
 from .refusals import Reason, Refused
 from .session import Session
-from .watch import OnAlarm
+from .watch import Alarms, Judged, OnAlarm
 from .wire import Limits, decode, encode
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ class PolicyServer:
         self._sessions: dict[ServerConnection, Session] = {}
         self._busy: set[ServerConnection] = set()
         self._draining = False
+        self._alarms = Alarms()
         o = self.options
         self._batcher = Batcher(model, o.window, o.deadline, self.metrics, lambda: len(self._sessions))
         self._chunk_ids = (f"{secrets.token_hex(4)}-{n}" for n in itertools.count(1))
@@ -155,7 +156,7 @@ class PolicyServer:
                 await self._server.wait_closed()
         except TimeoutError:
             log.warning("%d requests were still under way after %g s", len(self._busy), self.options.drain)
-            self._server.close(close_connections=True, code=CloseCode.GOING_AWAY)
+            await asyncio.gather(*(_goodbye(connection) for connection in list(self._sessions)))
         self._batching.cancel()
 
     # Before a WebSocket is one
@@ -244,7 +245,7 @@ class PolicyServer:
                 raise Refused(Reason.MALFORMED_MESSAGE, "text; send msgpack in a binary message")
             request = session.accept(self.model.contract.read(decode(message, self._limits)))
             answer = await self._batcher.ask(request)
-            self._count_alarms(answer)
+            judged = self._judged(request, answer)
         except Refused as refused:
             self.metrics.add("requests_total", outcome="refused")
             self.metrics.add("refusals_total", reason=refused.reason)
@@ -252,24 +253,27 @@ class PolicyServer:
         seconds = time.monotonic() - started
         self.metrics.add("requests_total", outcome="answered")
         self.metrics.observe("request_seconds", seconds)
-        return encode(self._chunk(request, answer, seconds, last_total))
+        return encode(self._chunk(request, answer, judged, seconds, last_total))
 
-    def _count_alarms(self, answer: Answer) -> None:
-        """Counts what the monitor said; raises `Refused` where an alarm stops the robot."""
-        judged = answer.planned.judged
+    def _judged(self, request: Request, answer: Answer) -> Judged | None:
+        """What the monitor said, counted; raises `Refused` where an alarm stops the robot."""
+        judged = self._alarms.kept(request.episode, answer.planned.judged)
         if judged is None:
-            return
+            return None
         if judged.p_value is not None:
             self.metrics.add("monitored_total", alarm="on" if judged.alarm else "off")
         self.metrics.add("alarms_total", judged.first)
         if judged.alarm and self.options.on_alarm is OnAlarm.STOP:
             raise Refused(
                 Reason.ALARM,
-                f"the monitor raised an alarm in this episode (p = {judged.p_value:.3g}); look at the robot, and send "
-                "reset=True when another episode begins",
+                f"the monitor raised an alarm in this episode (p = {self._alarms.p_value(request.episode):.3g}); look "
+                "at the robot, and send reset=True when another episode begins",
             )
+        return judged
 
-    def _chunk(self, request: Request, answer: Answer, seconds: float, last_total: float | None) -> dict[str, Any]:
+    def _chunk(
+        self, request: Request, answer: Answer, judged: Judged | None, seconds: float, last_total: float | None
+    ) -> dict[str, Any]:
         checked = answer.planned.checked
         limited = {"out_of_range": checked.out_of_range, "too_fast": checked.too_fast}
         for limit, count in limited.items():
@@ -281,7 +285,6 @@ class PolicyServer:
         }
         if last_total is not None:
             timing["prev_total_ms"] = 1000 * last_total  # with its sending, as openpi's server counts
-        judged = answer.planned.judged
         monitor = (
             {} if judged is None else {"monitor": {**judged._asdict(), "on_alarm": str(self.options.on_alarm)}}
         )

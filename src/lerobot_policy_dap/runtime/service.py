@@ -12,6 +12,7 @@ from ..checkpoints import WEIGHTS_FILE, checkpoint_folder
 from ..errors import UserError
 from .model import ModelOptions, ServedModel
 from .server import PolicyServer, ServerOptions
+from .watch import OnAlarm
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,12 @@ class Reloader:
                 if new.contract != old.contract or new.chunk != old.chunk:
                     raise UserError(
                         f"{new.folder} has other features or chunks than {old.folder}: start another server for it"
+                    )
+                on_alarm = self._server.options.on_alarm
+                if on_alarm is not OnAlarm.REPORT and not new.raises_alarms:
+                    raise UserError(
+                        f"{new.folder} has no monitor, and --on-alarm is {on_alarm}: `dap calibrate` it, and send "
+                        "SIGHUP"
                     )
             except Exception as error:
                 log.error("the new checkpoint is not taken: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,18 @@ class Session:
     Args:
         n_obs_steps: observations that the policy looks at.
         max_age: seconds that an observation may be older than the freshest way here allows; 0 for any age.
-        max_rate: requests a second, in the long run; twice as many at once.
+        max_rate: requests a second, in the long run; twice as many at once, and one at least.
     """
 
     def __init__(self, n_obs_steps: int, max_age: float, max_rate: float) -> None:
         self._n_obs_steps, self._max_age, self._max_rate = n_obs_steps, max_age, max_rate
-        self._tokens, self._counted = 2 * max_rate, time.monotonic()
+        self._most_tokens = max(1.0, 2 * max_rate)  # below one no request would ever pass
+        self._tokens, self._counted = self._most_tokens, time.monotonic()
         self.reset()
 
     def reset(self) -> None:
         """An episode begins."""
-        self.episode = object()  # a name that nobody else has
+        self.episode: Hashable = object()  # a name that nobody else has
         self._seen: deque[dict[str, NDArray[Any]]] = deque(maxlen=self._n_obs_steps)
         self._last_stamp = float("-inf")
         self._least_offset = float("inf")
@@ -37,7 +39,7 @@ class Session:
     def count(self) -> None:
         """Counts one message against the rate; raises `Refused` when there were too many."""
         now = time.monotonic()
-        self._tokens = min(2 * self._max_rate, self._tokens + (now - self._counted) * self._max_rate)
+        self._tokens = min(self._most_tokens, self._tokens + (now - self._counted) * self._max_rate)
         self._counted = now
         if self._tokens < 1:
             raise Refused(Reason.RATE_LIMITED, f"more than {self._max_rate:g} requests a second; ask less often")
@@ -45,8 +47,10 @@ class Session:
 
     def accept(self, request: Request) -> Request:
         """The request with its history; raises `Refused` when its observation is stale."""
-        if request.reset:
+        if request.reset or request.episode not in (None, self.episode):
             self.reset()
+        if request.episode is not None:  # a name that outlives the connection
+            self.episode = request.episode
         if request.timestamp is not None:
             self._check_stamp(request.timestamp)
         return self._with_history(request._replace(episode=self.episode))

@@ -40,8 +40,8 @@ class Judged(NamedTuple):
     """Between what is seen and what the dynamics expected of the last chunk: root mean square over the outcome's
     dimensions, in its standard deviations. None for a policy without dynamics."""
     alarm: bool
-    first: bool
-    """Whether the alarm begins here."""
+    first: bool = False
+    """Whether the alarm begins here; `Alarms` knows."""
 
 
 class Watch:
@@ -54,7 +54,7 @@ class Watch:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         # Clients leave without a word: the episodes heard of longest ago are forgotten.
-        self._alarmed: OrderedDict[Hashable, bool] = OrderedDict()
+        self._heard_of: OrderedDict[Hashable, None] = OrderedDict()
 
     @classmethod
     def beside(cls, folder: Path, policy: Any) -> Watch | None:
@@ -80,16 +80,39 @@ class Watch:
         verdict = self._monitor.look(policy, batch, chunk, keys, steps)
         judged = []
         for i, key in enumerate(keys):
-            alarm = bool(verdict.alarm[i])
-            first = alarm and not self._alarmed.get(key, False)
-            self._alarmed[key] = alarm
-            self._alarmed.move_to_end(key)
+            self._heard_of[key] = None
+            self._heard_of.move_to_end(key)
             numbers = (verdict.score[i], verdict.chunk_p_value[i], verdict.p_value[i], verdict.outcome_distance[i])
             score, chunk_p_value, p_value, distance = map(_told, numbers)
-            judged.append(Judged(score, chunk_p_value, p_value, distance, alarm, first))
-        while len(self._alarmed) > _MOST_EPISODES:
-            self._monitor.reset(self._alarmed.popitem(last=False)[0])
+            judged.append(Judged(score, chunk_p_value, p_value, distance, bool(verdict.alarm[i])))
+        while len(self._heard_of) > _MOST_EPISODES:
+            self._monitor.reset(self._heard_of.popitem(last=False)[0])
         return judged
+
+
+class Alarms:
+    """The episodes of a server in which an alarm is on: whatever checkpoint answers by then, none is taken back."""
+
+    def __init__(self) -> None:
+        self._began: OrderedDict[Hashable, float] = OrderedDict()
+
+    def kept(self, episode: Hashable, judged: Judged | None) -> Judged | None:
+        """What the monitor says of a chunk, with the alarm that the episode had before."""
+        before = episode in self._began
+        if judged is not None and judged.alarm:
+            judged = judged._replace(first=not before)
+            self._began.setdefault(episode, math.nan if judged.p_value is None else judged.p_value)
+        elif before:
+            judged = (judged or Judged(None, None, None, None, True))._replace(alarm=True)
+        if episode in self._began:
+            self._began.move_to_end(episode)
+        while len(self._began) > _MOST_EPISODES:
+            self._began.popitem(last=False)
+        return judged
+
+    def p_value(self, episode: Hashable) -> float:
+        """The p-value with which the episode's alarm began."""
+        return self._began[episode]
 
 
 def _told(number: float) -> float | None:
