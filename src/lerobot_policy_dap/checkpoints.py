@@ -17,6 +17,8 @@ from . import register
 from .errors import UserError
 
 WEIGHTS_FILE = "model.safetensors"
+ACTING_FILES = ("config.json", "policy_preprocessor*", "policy_postprocessor*")
+"""Files of a checkpoint besides its weights that decide how it acts: with other normalisation they act differently."""
 
 
 def checkpoint_folder(path: Path) -> Path:

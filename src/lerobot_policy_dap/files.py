@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,13 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_files(folder: Path, patterns: Iterable[str]) -> str:
+    """One SHA-256 of the names and contents of a folder's files that match a pattern; of none it is one, too."""
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+    listing = "\n".join(f"{file.name} {sha256(file)}" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def is_disk_full(error: BaseException) -> bool:

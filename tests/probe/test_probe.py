@@ -9,6 +9,7 @@ import pytest
 from commands_support import dap
 from probe_support import TOP, WRIST
 
+from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.probe import run as running
 from lerobot_policy_dap.probe.dataset import load_samples, open_metadata
 from lerobot_policy_dap.probe.factors import FACTORS
@@ -152,6 +153,8 @@ def test_the_command(command, checkpoint, in_video, tmp_path):
         (["--factor", "fog"], "unknown factor 'fog'"),
         (["--severity", "7"], "severity is 7"),
         (["--frames", "0"], "--frames is 0"),
+        (["--seed", "-1"], "--seed is -1; it must be 0 or more"),
+        (["--device", "tpux"], "--device is 'tpux', which torch does not know"),
         (["--policy", "it=nowhere"], "two policies are named 'it'"),
         (["--dataset.root", "nowhere"], "is no LeRobotDataset"),
     ],
@@ -173,6 +176,25 @@ def test_another_probe_in_the_folder(checkpoint, in_images, tmp_path):
     probed(asked(in_images, checkpoint("brightness", gain=0.0)), tmp_path / "out")
     with pytest.raises(Exception, match="holds a probe with seed=0, not 1"):
         probed(asked(in_images, checkpoint("brightness", gain=0.0), seed=1), tmp_path / "out")
+
+
+def test_a_probe_is_of_one_configuration_and_one_kind_of_device(checkpoint, in_images, tmp_path):
+    """The same weights act otherwise with other processors, and draw other noise on another device."""
+    folder = checkpoint("brightness", gain=0.0)
+    request = asked(in_images, folder)
+    probed(request, tmp_path / "out")
+    claimed = json.loads((tmp_path / "out" / "probe_request.json").read_text())
+    assert claimed["device"] == "cpu"
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"n_action_steps": 1}))
+    with pytest.raises(UserError, match="holds a probe with acting="):
+        probed(asked(in_images, other), tmp_path / "out")
+    claimed["device"] = "cuda"
+    (tmp_path / "out" / "probe_request.json").write_text(json.dumps(claimed))
+    with pytest.raises(UserError, match="holds a probe with device=cuda, not cpu"):
+        probed(request, tmp_path / "out")
 
 
 def test_a_damaged_part_is_named(checkpoint, in_images, tmp_path):

@@ -1,5 +1,6 @@
 """What every factor promises: pure, graded, repeatable, and nothing more than it says."""
 
+import zlib
 from dataclasses import replace
 from itertools import pairwise
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from worlds_support import frame
 
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.worlds import tasks
 from lerobot_policy_dap.worlds.shifts import SHIFTS, Change, Combined, Scene, check_shift, draw
 from lerobot_policy_dap.worlds.shifts.apply import ModelPainter
+from lerobot_policy_dap.worlds.shifts.color import delta_e
 from lerobot_policy_dap.worlds.world import World, supports
 
 _FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,11 +90,78 @@ def test_factors_combine_and_each_goes_where_it_goes_alone(scene: Scene) -> None
 
 
 def test_a_factor_acts_on_top_of_another(scene: Scene) -> None:
-    """A dimmed and warm lamp has the product of both gains; a recoloured table has its new colour stretched."""
+    """A dimmed and warm lamp has the product of both gains."""
     dimmer, warmer = SHIFTS["light_dimmer"], SHIFTS["light_color"]
     both = (dimmer & warmer).draw(scene, 2, 0).values["light_diffuse"]
     one, other = (f.draw(scene, 2, 0).values["light_diffuse"] for f in (dimmer, warmer))
     np.testing.assert_allclose(both, one * other / scene.values["light_diffuse"], rtol=1e-6)
+
+
+def test_colour_and_grain_are_as_strong_together_as_alone_in_either_order(scene: Scene) -> None:
+    """Where nothing is clipped: ΔE of the mean within 5 %, grain within 5 % of the factor."""
+    color, background, grain = (SHIFTS[n] for n in ("table_color", "background_color", "texture_contrast"))
+    texture, *_ = scene.table_textures
+    floor, *_ = scene.background_textures
+    for severity in (1, 2, 3):
+        for seed in range(5):
+            alone = color.draw(scene, severity, seed).then(background.draw(scene, severity, seed))
+            for both in (color & background & grain, grain & color & background):
+                change = both.draw(scene, severity, seed)
+                for surface in (texture, floor):
+                    distance, strength = seen_on(surface, scene, change)
+                    as_alone, kept = seen_on(surface, scene, alone)
+                    assert distance == pytest.approx(as_alone, rel=0.05)
+                    assert strength == pytest.approx(kept * grain.magnitudes[severity - 1], rel=0.05)
+
+
+def test_what_docs_say_of_colour_and_grain_in_everything_at_once(scene: Scene) -> None:
+    """docs/shifts.md: of the colour's distance on drawer-open's table, and of grain on table and floor."""
+    parts = SHIFTS["combined"].parts  # type: ignore[attr-defined]
+    painting = [part for part in parts if draw(part.name, 1, scene, 0).palettes or part.name == "light_intensity"]
+    flat = [part for part in painting if part.name != "texture_contrast"]
+    assert len(flat) == len(painting) - 1 == 3
+    (table,), (floor, *_) = scene.table_textures, scene.background_textures
+    for severity, off, least in ((1, 0.01, 0.95), (2, 0.01, 0.95), (3, 0.11, 0.93), (4, 0.23, 0.7), (5, 0.3, 0.5)):
+        for seed in range(30):
+            change = Combined(*painting).draw(scene, severity, seed)
+            distance, _ = seen_on(table, scene, change)
+            without, _ = seen_on(table, scene, Combined(*flat).draw(scene, severity, seed))
+            assert distance == pytest.approx(without, rel=off)
+            times = SHIFTS["texture_contrast"].magnitudes[severity - 1]
+            assert min(seen_on(surface, scene, change)[1] for surface in (table, floor)) > least * times
+
+
+def seen_on(texture: int, scene: Scene, change: Change) -> tuple[float, float]:
+    """ΔE of the texture's mean from the untouched one, and how many times as strong its grain is."""
+    weights = scene.texel_counts[texture] / scene.texel_counts[texture].sum()
+
+    def mean_and_grain(colors: NDArray[np.floating]) -> tuple[NDArray[np.floating], float]:
+        mean = weights @ colors
+        return mean, float(np.sqrt(weights @ (colors - mean) ** 2).mean())
+
+    before, after = (mean_and_grain(s.palettes[texture]) for s in (scene, scene.after(change)))
+    return float(delta_e(before[0], after[0])), after[1] / before[1]
+
+
+@pytest.mark.parametrize(
+    ("shift", "known"),
+    [
+        ("table_color", [3741817179, 3437731943, 2102267681, 1628742906, 3625303160]),
+        ("texture_contrast", [2738574376, 3022411334, 1585056104, 3365571030, 885067386]),
+    ],
+)
+def test_texels_are_those_of_earlier_versions(world: World, scene: Scene, shift: str, known: list[int]) -> None:
+    """So that rounds measured with one factor stay comparable. Checksums over the changed textures, at seed 0."""
+    for severity, expected in enumerate(known, 1):
+        checksum = 0
+        for texture, colors in draw(shift, severity, scene, 0).palettes.items():
+            checksum = zlib.crc32(world._painter._textures[texture].with_colors(colors), checksum)
+        assert checksum == expected
+
+
+def test_the_mean_of_an_untouched_texture_is_exact(scene: Scene) -> None:
+    for texture, mean in scene.texture_means.items():
+        np.testing.assert_array_equal(scene.texture_mean(texture), mean)
 
 
 def test_everything_at_once_is_every_visual_factor(scene: Scene) -> None:

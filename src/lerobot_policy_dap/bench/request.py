@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..checkpoints import WEIGHTS_FILE, checkpoint_folder
+from ..checkpoints import ACTING_FILES, WEIGHTS_FILE, checkpoint_folder
 from ..errors import UserError
-from ..files import read_json, sha256, write_json
+from ..files import read_json, sha256, sha256_of_files, write_json
 from ..monitor.monitor import ARRAYS_FILE, SETTINGS_FILE
 from .episodes import EXPERT
 from .expert import HASH
@@ -21,8 +20,6 @@ from .plan import Plan, Policy
 from .store import PLAN_FILE, UnitKey, plan_units, read_plan, read_unit
 
 SCHEMA_VERSION = 1
-_ACTING_FILES = ("config.json", "policy_preprocessor*", "policy_postprocessor*")
-"""Files of a checkpoint besides its weights that decide how it acts."""
 
 Request = dict[str, Any]
 
@@ -148,14 +145,14 @@ def _describe(policy: Policy) -> dict[str, Any]:
         "image_size": ", ".join(map(str, sorted(sizes))) or None,
         "path": str(folder),
         "checkpoint": sha256(folder / WEIGHTS_FILE),
-        "acting": _one_hash(folder, _ACTING_FILES),  # with other normalisation the same weights act differently
+        "acting": sha256_of_files(folder, ACTING_FILES),
         "monitor": monitor_hash(folder),
     }
 
 
 def monitor_hash(folder: Path) -> str | None:
     """One hash of the checkpoint's monitor; None where it was never calibrated."""
-    return _one_hash(folder, (SETTINGS_FILE, ARRAYS_FILE)) if (folder / SETTINGS_FILE).exists() else None
+    return sha256_of_files(folder, (SETTINGS_FILE, ARRAYS_FILE)) if (folder / SETTINGS_FILE).exists() else None
 
 
 def _check_monitor(
@@ -196,12 +193,6 @@ def _watched(out: Path, plan: Request, policy: dict[str, Any]) -> bool | None:
                 return True
             found = False if rows else found
     return found
-
-
-def _one_hash(folder: Path, patterns: Sequence[str]) -> str:
-    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
-    listing = "\n".join(f"{file.name} {sha256(file)}" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _check_replicates(policies: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 from ..progress import bars
-from .options import Workers
+from .options import Workers, chosen_device
 
 
 def calibrate(
@@ -50,12 +50,12 @@ def calibrate(
     from ..monitor.demonstrations import check_held_out, read_demonstrations, reference_episodes, training_data
     from ..monitor.monitor import Monitor, default_score, scores_of
     from ..monitor.scores import SCORES, ScoreName, fit
-    from ..processes import default_device, default_workers, prepare
+    from ..processes import default_workers, prepare
 
     prepare()
     folder = checkpoint_folder(checkpoint)
     config = policy_config(folder)
-    config.device = device or default_device()
+    config.device = chosen_device(device)
     loaded = load_policy(folder, config)
     possible = scores_of(loaded.policy)
     if score != "auto" and score not in list(ScoreName):

@@ -38,3 +38,13 @@ def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in words(text))
     except ValueError:
         raise UserError(f"--severity is {text!r}; give whole numbers separated by commas, such as 2,4") from None
+
+
+def chosen_device(asked: str | None) -> str:
+    """The device of `--device`, or the best there is; raises `UserError` where this machine has none such."""
+    from ..bench.hardware import check_device
+    from ..processes import default_device
+
+    device = asked or default_device()
+    check_device(device)
+    return device

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ..progress import bars, console
-from .options import Workers, numbers, typed, words
+from .options import Workers, chosen_device, numbers, typed, words
 
 
 def probe(
@@ -41,7 +41,7 @@ def probe(
     from ..probe.publish import publish
     from ..probe.request import Named, Request
     from ..probe.run import run
-    from ..processes import default_device, default_workers
+    from ..processes import default_workers
 
     repo_id = repo_id or f"local/{root.resolve().name}"
     named = [_named(text) for text in policy]
@@ -57,7 +57,7 @@ def probe(
         batch=batch,
         seed=seed,
     )
-    device = device or default_device()
+    device = chosen_device(device)
     workers = workers or (default_workers() if device == "cpu" else 1)
     with bars() as bar:
         measured = run(request, out, workers, device, bar)

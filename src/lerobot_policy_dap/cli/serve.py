@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
+from .options import chosen_device
 
 if TYPE_CHECKING:
     from ..runtime.server import PolicyServer
@@ -87,7 +88,6 @@ def serve(
     names = _pairs(rename or [])
     key = _key(api_key_env, api_key_file)
 
-    from ..processes import default_device
     from ..runtime import limits
     from ..runtime import watch as alarms
     from ..runtime.model import ModelOptions, ServedModel
@@ -107,7 +107,7 @@ def serve(
     )
     server_options.check()  # before the model is loaded, which takes long
     model_options = ModelOptions(
-        device or default_device(), names, max_batch, margin, max_change, limits.OnUnsafe(on_unsafe)
+        chosen_device(device), names, max_batch, margin, max_change, limits.OnUnsafe(on_unsafe)
     )
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True

@@ -56,6 +56,8 @@ class Request:
         for option, value in (("frames", self.frames), ("draws", self.draws), ("batch", self.batch)):
             if value < 1:
                 raise UserError(f"--{option} is {value}; it must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"--seed is {self.seed}; it must be 0 or more")
 
 
 @dataclass(frozen=True)

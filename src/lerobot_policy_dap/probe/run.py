@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import WEIGHTS_FILE
-from ..files import claim_folder, sha256
+from ..checkpoints import ACTING_FILES, WEIGHTS_FILE
+from ..files import claim_folder, sha256, sha256_of_files
 from ..processes import each
 from .dataset import load_samples, open_metadata, read_samples, save_samples
 from .measure import Arrays, Setup, action_std, measure, read_part, write_part
@@ -40,7 +40,8 @@ def versions() -> str:
 def run(request: Request, out: Path, workers: int, device: str, progress: Progress) -> Measured:
     """Measures what is not measured yet and returns all of it.
 
-    Factors and severities may be added to a folder later; frames, seeds and checkpoints may not change.
+    Factors and severities may be added to a folder later; frames, seeds, checkpoints and the kind of device, on which
+    a policy's noise depends, may not change.
 
     Raises:
         UserError: a policy does not fit the dataset, or `out` holds another probe.
@@ -49,7 +50,7 @@ def run(request: Request, out: Path, workers: int, device: str, progress: Progre
     action_std(meta)
     checkpoints = {policy.name: Checkpoint(policy.folder, meta) for policy in request.policies}
     setup = Setup(out, request.root, request.repo_id, request.draws, request.batch, request.seed, device)
-    claim_folder(out, "probe_request.json", _claim(request), "a probe")
+    claim_folder(out, "probe_request.json", _claim(request, device), "a probe")
     _prepare_samples(request, meta, list(checkpoints.values()), setup, progress)
 
     clean = [clean_cell(policy) for policy in request.policies]
@@ -88,7 +89,7 @@ def _prepare_samples(
     save_samples(setup.samples, samples)
 
 
-def _claim(request: Request) -> dict[str, Any]:
+def _claim(request: Request, device: str) -> dict[str, Any]:
     """What makes two runs the same run."""
     return {
         "dataset": str(request.root.resolve()),
@@ -99,5 +100,7 @@ def _claim(request: Request) -> dict[str, Any]:
         "batch": request.batch,
         "seed": request.seed,
         "versions": versions(),
+        "device": device.partition(":")[0],
+        "acting": {policy.name: sha256_of_files(policy.folder, ACTING_FILES) for policy in request.policies},
         "checkpoints": {policy.name: sha256(policy.folder / WEIGHTS_FILE) for policy in request.policies},
     }

@@ -173,9 +173,13 @@ def _reused(request: CollectRequest, out: Path) -> Collected:
 
 
 def _until_enough(seeds: Sequence[int] | itertools.count[int], tried: dict[int, bool], episodes: int) -> Any:
-    """Seeds not tried yet, until the successes suffice; `tried` grows while this is read."""
+    """Seeds not tried yet, until the successes suffice; `tried` grows while this is read.
+
+    What a kill has left out below a later seed comes first, whatever suffices by then.
+    """
+    newest = max(tried, default=-1)
     for seed in seeds:
-        if sum(tried.values()) >= episodes:
+        if seed > newest and sum(tried.values()) >= episodes:
             return
         if len(tried) >= 40 and sum(tried.values()) < _LEAST_SUCCESS * len(tried):
             raise UserError(

@@ -36,7 +36,9 @@ _FACTORS: tuple[Factor, ...] = (
 )
 _HALVES = ("light_dimmer", "light_brighter")
 """The two directions of `light_intensity`, each as a factor of its own."""
-_EVERYTHING = Combined(*(f for f in _FACTORS if not f.physical and f.name not in _HALVES), name="combined")
+_VISUAL = [factor for factor in _FACTORS if not factor.physical and factor.name not in _HALVES]
+# The grain first: brighter and recoloured texels are clipped, and then there may be none left to stretch.
+_EVERYTHING = Combined(*sorted(_VISUAL, key=lambda f: not isinstance(f, TextureContrast)), name="combined")
 
 SHIFTS: dict[str, Factor] = {factor.name: factor for factor in (*_FACTORS, _EVERYTHING)}
 

@@ -74,6 +74,7 @@ class ModelPainter:
             values={name: array.copy() for name, array in self._first.items()},
             palettes={texture: image.colors.copy() for texture, image in self._textures.items()},
             texture_means={texture: image.mean.copy() for texture, image in self._textures.items()},
+            texel_counts={texture: image.counts.copy() for texture, image in self._textures.items()},
             lit_textures=self._lit_textures,
             table_textures=self._table_textures,
             background_textures=self._background_textures,

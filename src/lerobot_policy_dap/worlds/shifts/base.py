@@ -34,6 +34,8 @@ class Scene:
     """For each texture that can be seen, its distinct colours: sRGB `[N, 3]` in [0, 1]."""
     texture_means: Mapping[int, Array]
     """For each of them, the mean of its untouched texels: sRGB `[3]`."""
+    texel_counts: Mapping[int, Array]
+    """For each of them, how many texels have each colour of its palette: `[N]`."""
     lit_textures: tuple[int, ...]
     """Those on things, which lamps light; what is behind everything shines by itself."""
     table_textures: tuple[int, ...]
@@ -61,6 +63,13 @@ class Scene:
     """Points in metres which the gripper passes: its start, the objects, the goal."""
     views: tuple[Array, ...]
     """For each of them, the `[3, 4]` map from a world point to (right, up, depth), in units of the half image."""
+
+    def texture_mean(self, texture: int) -> Array:
+        """The mean of a texture's texels as they are now: sRGB `[3]`."""
+        counts = self.texel_counts[texture]
+        # Of 8-bit levels, which add up without rounding: untouched, it is `texture_means` bit for bit.
+        mean: Array = counts @ (255 * self.palettes[texture]) / counts.sum() / 255
+        return mean
 
     def after(self, change: Change) -> Scene:
         """The scene with the change in it, for a factor that acts on top of another."""

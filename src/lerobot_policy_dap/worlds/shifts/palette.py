@@ -19,6 +19,8 @@ class Indexed:
     """sRGB `[N, 3]` in [0, 1]."""
     index: NDArray[np.intp]
     """`[P]`, the colour of each texel."""
+    counts: NDArray[np.float64]
+    """`[N]`, the texels of each colour."""
     mean: NDArray[np.float64]
     """sRGB `[3]`, over the texels."""
 
@@ -40,6 +42,6 @@ def indexed(texels: bytes, channels: int) -> Indexed:
         raise ValueError(f"a texture of {channels} channels is not sRGB")
     values = np.frombuffer(texels, np.uint8).reshape(-1, 3)
     codes = values @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    distinct, index = np.unique(codes, return_inverse=True)
+    distinct, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
     colors = np.stack([distinct >> 16, distinct >> 8 & 255, distinct & 255], axis=1) / 255
-    return Indexed(colors, index, values.mean(axis=0) / 255)
+    return Indexed(colors, index, counts.astype(np.float64), values.mean(axis=0) / 255)

@@ -68,7 +68,10 @@ class BackgroundColor(_SurfaceColor):
 
 
 class TextureContrast(Factor):
-    """The grain of table, floor and wall m times as strong: texels m times as far from their mean."""
+    """The grain of table, floor and wall m times as strong: texels m times as far from their mean.
+
+    From their mean as it is now: what another factor has done to the colour is left as it is.
+    """
 
     name = "texture_contrast"
     quantity = "strength of the grain of table, floor and wall"
@@ -84,7 +87,7 @@ class TextureContrast(Factor):
         """See `Factor`."""
         return Change(
             palettes={
-                texture: _stretched(scene.palettes[texture], scene.texture_means[texture], magnitude)
+                texture: _stretched(scene.palettes[texture], scene.texture_mean(texture), magnitude)
                 for texture in (*scene.table_textures, *scene.background_textures)
             }
         )
