@@ -30,6 +30,21 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def check_device(name: str, here: bool = True) -> None:
+    """Raises `UserError` unless `name` is a device of torch's and, if `here`, this machine has it."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        module = torch.get_device_module(device)
+    except RuntimeError as error:
+        raise UserError(
+            f"--device is {name!r}, which torch does not know; give cpu, cuda, cuda:1 or mps"
+        ) from error
+    if here and not (module.is_available() and (device.index or 0) < module.device_count()):
+        raise UserError(f"--device is {name}, and torch finds no such device on this machine; give cpu, or none")
+
+
 @dataclass(frozen=True)
 class Died:
     """What `surviving` yields for an item whose process died each time it was tried."""

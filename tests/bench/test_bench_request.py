@@ -12,12 +12,12 @@ import torch
 
 from lerobot_policy_dap.bench import store
 from lerobot_policy_dap.bench.episodes import CLEAN, Episode
-from lerobot_policy_dap.bench.hardware import check_device
 from lerobot_policy_dap.bench.plan import Plan, Policy, make_plan
 from lerobot_policy_dap.bench.request import claim, describe_request
 from lerobot_policy_dap.bench.run import _is_finished, check_plan
 from lerobot_policy_dap.bench.store import UnitKey, open_results, plan_units, write_unit
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.processes import check_device
 
 TASK = "drawer-open-v3"
 

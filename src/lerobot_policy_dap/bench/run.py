@@ -13,14 +13,13 @@ import numpy as np
 from ..checkpoints import checkpoint_folder
 from ..errors import UserError
 from ..monitor.monitor import Monitor, find_monitor
-from ..processes import Died, default_workers, surviving
+from ..processes import Died, check_device, default_workers, surviving
 from ..worlds.rendering import RenderSettings, require_backend
 from ..worlds.shifts import CLEAN
 from ..worlds.world import World, world_versions
 from .cluster import surviving_on_ray
 from .episodes import BLIND, Episode
 from .expert import ScriptedPlanner
-from .hardware import check_device
 from .plan import Plan, Policy
 from .policies import Planner as CheckpointPlanner
 from .policies import environment_for

@@ -42,8 +42,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def chosen_device(asked: str | None) -> str:
     """The device of `--device`, or the best there is; raises `UserError` where this machine has none such."""
-    from ..bench.hardware import check_device
-    from ..processes import default_device
+    from ..processes import check_device, default_device
 
     device = asked or default_device()
     check_device(device)
