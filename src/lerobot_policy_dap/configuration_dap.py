@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
+from lerobot.utils.constants import OBS_STATE
 
 from .errors import UserError
 from .flow import Choice, Coupling, Seen
 from .nets.backbone import RESNETS
 from .nets.encoder import KINDS as ENCODERS
+
+log = logging.getLogger(__name__)
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {
@@ -138,9 +142,11 @@ class DAPConfig(PreTrainedConfig):
     """Pairs of time and noise drawn for each encoded image in a training step."""
 
     dynamics_weight: float = 0.5
-    """λ_dyn, weight of the dynamics loss given the policy's own estimate of the chunk."""
+    """λ_dyn, weight of the dynamics loss given the policy's own estimate of the chunk. With 0 a feedback comes of a
+    dynamics that never learned from estimates."""
     dynamics_true_weight: float = 0.5
-    """λ_true, weight of the dynamics loss given the demonstrated chunk."""
+    """λ_true, weight of the dynamics loss given the demonstrated chunk. What is expected of a chunk that is given (by
+    `choose`, `steer`, the monitor, diagnostics) comes of this loss, and of nothing with 0."""
     align: bool = True
     """Whether the dynamics loss reaches the policy through its estimate of the chunk."""
     dynamics_teaches_encoder: bool = True
@@ -201,10 +207,12 @@ class DAPConfig(PreTrainedConfig):
         for name, kinds in (("encoder", ENCODERS), ("velocity", ("mlp", "transformer"))):
             if getattr(self, name) not in kinds:
                 raise UserError(f"policy.{name} is {getattr(self, name)!r}; choose one of: {', '.join(kinds)}")
-        if self.velocity == "transformer":
-            for name in ("hidden_dim", "dynamics_hidden_dim"):
-                if getattr(self, name) % HEAD_DIM:
-                    raise UserError(f"policy.{name} is {getattr(self, name)}; a transformer's is a multiple of 64")
+        unit = HEAD_DIM if self.velocity == "transformer" else 2  # the time's sines and cosines are as many
+        for name in ("hidden_dim", "dynamics_hidden_dim"):
+            if getattr(self, name) % unit:
+                raise UserError(
+                    f"policy.{name} is {getattr(self, name)}; {self.velocity}'s is a multiple of {unit}"
+                )
         if self.encoder in ("plain_gn", "residual") and self.encoder_width % 8:
             raise UserError(
                 f"policy.encoder_width is {self.encoder_width}; that of a {self.encoder} encoder is a multiple of 8"
@@ -232,23 +240,33 @@ class DAPConfig(PreTrainedConfig):
             raise UserError(f"policy.image_size is {self.image_size}; the encoder needs at least 36 pixels")
         if self.choose not in list(Choice):
             raise UserError(f"policy.choose is {self.choose!r}; choose one of: {', '.join(Choice)}")
-        if self.choose == Choice.OUTCOME and not (self.outcome_memory and self.arm.learns_dynamics):
+        judged = (
+            self.arm.learns_dynamics and self.arm.dynamics_sees is not Seen.NOTHING and self.dynamics_true_weight
+        )
+        for name, asked in (("choose", self.choose == Choice.OUTCOME), ("steer", self.steer)):
+            if asked and not (judged and self.outcome_memory):
+                raise UserError(
+                    f"policy.{name} is {getattr(self, name)}, which needs a coupling whose dynamics sees the chunk (it "
+                    f"is {self.coupling}), and in training policy.outcome_memory (it is {self.outcome_memory}) and "
+                    f"policy.dynamics_true_weight (it is {self.dynamics_true_weight}) above 0"
+                )
+        if self.choose != Choice.FIRST and self.candidates == 1:
             raise UserError(
-                f"policy.choose is outcome, which needs a coupling that learns dynamics (it is {self.coupling}) and "
-                f"policy.outcome_memory above 0 in training (it is {self.outcome_memory})"
-            )
-        if self.steer and not (
-            self.outcome_memory and self.arm.learns_dynamics and self.arm.dynamics_sees is not Seen.NOTHING
-        ):
-            raise UserError(
-                f"policy.steer is {self.steer}, which needs a coupling whose dynamics sees the chunk (it is "
-                f"{self.coupling}) and policy.outcome_memory above 0 in training (it is {self.outcome_memory})"
+                f"policy.choose is {self.choose}, among a single chunk; sample more with policy.candidates"
             )
         if self.steer and self.compile_model:
             raise UserError("policy.steer differentiates what policy.compile_model compiles; use one of them")
-        for name in ("n_obs_steps", "num_inference_steps", "noise_draws", "candidates"):
+        for name in (
+            "n_obs_steps", "num_inference_steps", "noise_draws", "candidates", "encoder_width", "latent_dim",
+            "hidden_dim", "depth", "dynamics_hidden_dim", "dynamics_depth",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UserError(f"policy.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.normalization_mapping.get("VISUAL", NormalizationMode.IDENTITY) != NormalizationMode.IDENTITY:
+            raise UserError(
+                f"policy.normalization_mapping has VISUAL {self.normalization_mapping['VISUAL'].value}; dap scales "
+                "images itself: leave it IDENTITY"
+            )
         self.dynamics_only_tasks = tuple(self.dynamics_only_tasks)
         for name in (
             "dynamics_only_ratio", "image_shift", "image_light", "outcome_memory", "dynamics_weight",
@@ -328,7 +346,10 @@ class DAPConfig(PreTrainedConfig):
         )
 
     def validate_features(self) -> None:
-        """Raises `UserError` unless there is an action to learn and something to see, in colour."""
+        """Raises `UserError` unless there is an action to learn and something to see, in colour.
+
+        Says which inputs are not looked at.
+        """
         if self.action_feature is None:
             raise UserError("the dataset has no feature 'action'; dap learns from actions")
         if not self.image_features and self.robot_state_feature is None:
@@ -336,5 +357,9 @@ class DAPConfig(PreTrainedConfig):
         for camera, feature in self.image_features.items():
             if 3 not in (feature.shape[0], feature.shape[-1]):
                 raise UserError(
-                    f"{camera} has the shape {tuple(feature.shape)}; dap looks at colour images, of 3 channels"
+                    f"{camera} has the shape {tuple(feature.shape)}; dap looks at colour images, of 3 channels: name "
+                    "what it shall look at with --policy.input_features"
                 )
+        ignored = sorted((self.input_features or {}).keys() - {*self.image_features, OBS_STATE})
+        if ignored:
+            log.warning("not looked at: %s; dap looks at images and %s", ", ".join(ignored), OBS_STATE)

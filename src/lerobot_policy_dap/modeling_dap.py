@@ -45,7 +45,7 @@ class DAPPolicy(PreTrainedPolicy):
     config_class = DAPConfig
     name = "dap"
 
-    def __init__(self, config: DAPConfig, dataset_meta: Any = None, **kwargs: Any) -> None:
+    def __init__(self, config: DAPConfig, dataset_meta: Any = None, loads: bool = False, **kwargs: Any) -> None:
         super().__init__(config)
         config.validate_features()
         self.config: DAPConfig = config
@@ -64,8 +64,7 @@ class DAPPolicy(PreTrainedPolicy):
             pretrained=bool(config.pretrained_backbone_weights),
             standardize=config.standardize_images,
         )
-        # A training that begins, and no checkpoint that is loaded: that holds weights of its own.
-        if config.pretrained_backbone_weights and dataset_meta is not None and not config.pretrained_path:
+        if config.pretrained_backbone_weights and not loads:  # a checkpoint holds weights of its own
             load_backbones(self.encoder, config.pretrained_backbone_weights)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         context_dim = config.n_obs_steps * (self.encoder.dim + self.state_dim)
@@ -97,9 +96,11 @@ class DAPPolicy(PreTrainedPolicy):
         self.folder: Path | None = None
         self._monitor: Monitor | None = None
         self._generate: Generate | None = None
+        self._generator: torch.Generator | None = None
         self.reset()
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self._generator = None
         self._generate = None  # what is compiled may hold the weights by their place
         return super()._apply(*args, **kwargs)
 
@@ -124,7 +125,7 @@ class DAPPolicy(PreTrainedPolicy):
             self.dynamics,
             self.config.arm,
             *(x.repeat_interleave(draws, dim=0) for x in (context, action, outcome)),
-            action_is_pad=padding(batch, ACTION).repeat_interleave(draws, dim=0),
+            action_is_pad=padding(batch, ACTION, like=ACTION).repeat_interleave(draws, dim=0),
             outcome_is_pad=outcome_is_pad.repeat_interleave(draws, dim=0),
             feedback_dropout=self.config.feedback_dropout,
             imitate=imitated(batch, self.config.dynamics_only_tasks, draws),
@@ -160,7 +161,7 @@ class DAPPolicy(PreTrainedPolicy):
         self._observing.reset()
         self._queues = self._observing.queues  # the name by which LeRobot's tools find a history
         self._queue: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
-        self._generator: torch.Generator | None = None
+        self._generator = None
         self._steps = 0
         self._remembered = Remembered(self)
         self._expectations = Expectations(self.config.outcome_offsets)
@@ -349,7 +350,7 @@ class DAPPolicy(PreTrainedPolicy):
             )
         index = [times.index(offset) for offset in self.config.outcome_offsets]
         raw = self._outcome_features({key: batch[key][:, index].flatten(0, 1) for key in self._observing.keys})
-        past_end = padding(batch, first)[:, index]
+        past_end = padding(batch, "observation.", like=first)[:, index]
         if self.memory is not None and self.training:
             shown = imitated(batch, self.config.dynamics_only_tasks, 1)
             whole = ~past_end.any(dim=1) if shown is None else shown & ~past_end.any(dim=1)
@@ -386,14 +387,13 @@ class DAPPolicy(PreTrainedPolicy):
     def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> DAPPolicy:
         """LeRobot's, which has the Hub send configuration and weights alone."""
         fetch_recording(pretrained_name_or_path, **kwargs)
-        made: DAPPolicy = super().from_pretrained(pretrained_name_or_path, **kwargs)
+        made: DAPPolicy = super().from_pretrained(pretrained_name_or_path, loads=True, **kwargs)
+        if made.folder is not None and kwargs.get("dataset_meta") is None:  # a dataset has an account of its own
+            made.recording = read_recording(made.folder)
         return made
 
     @classmethod
     def _load_as_safetensor(cls, model: DAPPolicy, model_file: str, map_location: str, strict: bool) -> DAPPolicy:
-        """Loads the weights, and how the frames behind them were recorded."""
-        path = Path(model_file)
-        load_all(model, path)
-        model.folder = path.parent
-        model.recording = model.recording or read_recording(path.parent)
+        load_all(model, Path(model_file))
+        model.folder = Path(model_file).parent
         return model

@@ -92,10 +92,19 @@ def spelled_out(batch: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -
     return {**batch, **{key: batch[key].unsqueeze(-1) for key in alone if key in batch and batch[key].ndim == 2}}
 
 
-def padding(batch: Mapping[str, Any], key: str) -> Bool[Tensor, "B T"]:
-    """Which steps of a batch's actions or observations lie past the episode's end; none where LeRobot does not say."""
-    said: Tensor | None = batch.get(f"{key}_is_pad")
-    return torch.zeros(batch[key].shape[:2], dtype=torch.bool, device=batch[key].device) if said is None else said
+def padding(batch: Mapping[str, Any], kind: str, like: str) -> Bool[Tensor, "B T"]:
+    """Which steps of a batch lie past the episode's end; none where LeRobot does not say.
+
+    Args:
+        kind: how the names of such features begin. They have their steps in common, and not always their names with
+            their masks: LeRobot renames (`--rename_map`) an observation alone.
+        like: one of them, `[B, T, …]`.
+    """
+    for name, said in batch.items():
+        if name.startswith(kind) and name.endswith("_is_pad"):
+            mask: Tensor = said
+            return mask
+    return torch.zeros(batch[like].shape[:2], dtype=torch.bool, device=batch[like].device)
 
 
 def imitated(batch: Mapping[str, Any], dynamics_only: Sequence[str], draws: int) -> Bool[Tensor, "R"] | None:

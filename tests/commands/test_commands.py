@@ -25,6 +25,11 @@ def moved(before, after):
     return max(float((after[k] - before[k]).abs().max()) for k in before if k.startswith("policy."))
 
 
+def test_the_help_of_training_has_the_flags_of_lerobot_the_policy_and_ours():
+    shown = dap("train", "--policy.type=dap", "--help").stdout
+    assert all(flag in shown for flag in ("--dataset.root", "--policy.coupling", "--frames-dir"))
+
+
 def test_collect_makes_a_lerobot_dataset_that_says_how_it_was_made(dataset):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 

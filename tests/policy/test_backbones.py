@@ -83,6 +83,12 @@ def test_a_checkpoint_needs_no_published_weights_any_more(published, tmp_path):
     assert torch.equal(again.encoder.towers[0].net.conv1.weight, published[0].conv1.weight)
 
 
+def test_a_policy_that_is_made_by_hand_starts_from_them_as_well(published):
+    assert torch.equal(
+        pretrained(published[1], meta=None).encoder.towers[0].net.conv1.weight, published[0].conv1.weight
+    )
+
+
 @pytest.mark.parametrize("wrong", ["absent", "other"])
 def test_weights_that_cannot_be_had_or_are_of_another_network_are_named(wrong, tmp_path):
     path = tmp_path / "weights.safetensors"

@@ -49,7 +49,7 @@ def kept(folder, **options):
     return made
 
 
-@pytest.mark.parametrize("coupling", ["auxiliary", "two_way", "agnostic"])
+@pytest.mark.parametrize("coupling", ["auxiliary", "two_way", "one_way"])
 @pytest.mark.parametrize("choose", list(Choice))
 def test_what_is_acted_on_is_the_choice_among_what_was_sampled(coupling, choose, tmp_path):
     kept(tmp_path, coupling=coupling, candidates=6, choose=choose)
@@ -95,9 +95,16 @@ def test_weights_of_one_arm_act_as_another_and_keep_their_memory(tmp_path):
 
 
 def test_a_choice_by_outcome_needs_a_dynamics_and_something_remembered():
-    for wrong in ({"coupling": "none", "outcome_memory": 8}, {"coupling": "two_way"}):
+    for wrong in (
+        {"coupling": "none", "outcome_memory": 8},
+        {"coupling": "agnostic", "outcome_memory": 8},  # expects the same of all
+        {"coupling": "two_way"},
+        {"coupling": "two_way", "outcome_memory": 8, "dynamics_true_weight": 0},
+    ):
         with pytest.raises(UserError, match=r"policy\.choose is outcome, which needs"):
-            config(choose="outcome", **wrong)
+            config(choose="outcome", candidates=2, **wrong)
+    with pytest.raises(UserError, match=r"policy\.choose is medoid, among a single chunk"):
+        config(choose="medoid")
     with pytest.raises(UserError, match="remembers no outcome"):
         policy(choose="outcome", outcome_memory=8, candidates=2).generate(now(batch(policy())))
     with pytest.raises(UserError, match=r"policy\.choose is 'best'"):

@@ -223,5 +223,13 @@ def test_what_it_cannot_look_at_is_refused_in_one_line(options, said):
         DAPPolicy(made)
 
 
+def test_inputs_that_are_not_looked_at_are_named(caplog):
+    made = config()
+    made.input_features["observation.environment_state"] = PolicyFeature(FeatureType.ENV, (4,))
+    with caplog.at_level("WARNING"):
+        DAPPolicy(made)
+    assert "not looked at: observation.environment_state" in caplog.text
+
+
 if __name__ == "__main__":
     make_fixture(Path(sys.argv[1]), *sys.argv[2:])

@@ -41,10 +41,15 @@ def test_a_dead_dimension_stays_at_zero_and_an_outlier_is_drawn_in():
     assert out[0, 1] == standardize.clip
 
 
-def test_one_row_says_nothing_of_spread():
-    standardize = Standardize(2)
-    standardize(torch.ones(1, 2))
-    assert int(standardize.num_batches_tracked) == 0
+def test_rows_that_come_one_by_one_are_standardised_by_what_came_before():
+    torch.manual_seed(0)
+    standardize = Standardize(2, momentum=0.01)
+    first = standardize(torch.ones(1, 2))  # which has no spread, and nothing is known yet
+    torch.testing.assert_close(first, torch.ones(1, 2), atol=0.02, rtol=0)
+    for _ in range(2000):
+        standardize(torch.tensor([[1.0, -5.0]]) + torch.tensor([0.1, 3.0]) * torch.randn(1, 2))
+    torch.testing.assert_close(standardize.running_mean, torch.tensor([1.0, -5.0]), atol=0.7, rtol=0.02)
+    torch.testing.assert_close(standardize.running_var.sqrt(), torch.tensor([0.1, 3.0]), atol=0, rtol=0.2)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 10])

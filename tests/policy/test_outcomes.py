@@ -159,3 +159,17 @@ def test_an_outcome_made_from_noise_takes_one_evaluation_and_a_chunk_as_many_as_
     expected = made.expected_outcome(seen, got.action, noise[1])
     assert len(asked) == made.config.num_inference_steps + 1
     assert expected.shape == got.outcome.shape
+
+
+def test_what_lies_past_the_end_is_masked_when_lerobot_has_renamed_the_cameras():
+    """`--rename_map` renames observations, and leaves the masks the names of the dataset."""
+    made = policy().train()
+    ends = batch(made)
+    for key in (CAMERA, STATE):
+        ends[f"{key}_is_pad"][:, -1] = True
+    renamed = {
+        key.replace(CAMERA, "observation.images.top") if "_is_pad" in key else key: x for key, x in ends.items()
+    }
+    for given in (ends, {key: x for key, x in renamed.items() if key != f"{STATE}_is_pad"}):
+        assert made._outcome(given, torch.zeros(len(given["action"]), 1))[1].all()
+    assert not made._outcome(batch(made), torch.zeros(5, 1))[1].any()

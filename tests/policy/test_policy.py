@@ -1,10 +1,11 @@
 """`DAPPolicy` behind LeRobot's interface: no leak of the future, masks, determinism, checkpoints."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
-from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.policies import make_pre_post_processors
 from lerobot.policies.factory import get_policy_class
 
@@ -278,6 +279,14 @@ def test_saved_and_loaded_it_acts_the_same(tmp_path):
     assert torch.equal(made.predict_action_chunk(seen), again.predict_action_chunk(seen))
 
 
+def test_trained_on_another_dataset_it_has_that_ones_recording(tmp_path):
+    made = policy()
+    made.recording = {"world": {"task": "x"}}
+    made.save_pretrained(tmp_path)
+    real = SimpleNamespace(root=tmp_path / "a recording of a real robot")
+    assert DAPPolicy.from_pretrained(tmp_path, dataset_meta=real).recording is None
+
+
 @pytest.mark.parametrize("lost", ["dynamics.out.weight", "target_encoder.join.bias", "standardize.running_mean"])
 def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path, lost):
     from safetensors.torch import load_file, save_file
@@ -327,6 +336,12 @@ def test_the_configuration_survives_its_file(tmp_path):
         ({"dynamics_only_ratio": -1.0}, r"policy\.dynamics_only_ratio is -1\.0; it cannot be negative"),
         ({"ema_decay": 1.0}, r"policy\.ema_decay is 1\.0; it must be at least 0 and below 1"),
         ({"ema_decay": -0.1}, r"policy\.ema_decay is -0\.1; it must be at least 0 and below 1"),
+        ({"hidden_dim": 15}, r"policy\.hidden_dim is 15; mlp's is a multiple of 2"),
+        ({"hidden_dim": 0}, r"policy\.hidden_dim is 0; it must be at least 1"),
+        ({"latent_dim": 0}, r"policy\.latent_dim is 0; it must be at least 1"),
+        ({"encoder_width": -8}, r"policy\.encoder_width is -8; it must be at least 1"),
+        ({"depth": -1}, r"policy\.depth is -1; it must be at least 1"),
+        ({"normalization_mapping": {"VISUAL": NormalizationMode.MEAN_STD}}, "leave it IDENTITY"),
     ],
 )
 def test_a_bad_option_is_named(options, word):

@@ -24,7 +24,7 @@ def demo(
     severity: Annotated[str, typer.Option(help="Severities, separated by commas.")] = "2,4",
     workers: Workers = None,
 ) -> None:
-    """Collect, train, evaluate, report: the whole path in one command, in about ten minutes on two cores."""
+    """Collect, train, evaluate, report: the whole path in one command, in four to eleven minutes on two cores."""
     from ..demo import Demo
     from ..demo import demo as run_demo
 
@@ -105,6 +105,9 @@ def train(
     """Train with the flags of lerobot-train (`dap train --help` shows them), from decoded frames."""
     from ..train.command import run
 
+    if {"-h", "--help"} & {*context.args}:
+        print("--frames-dir PATH: where decoded frames are kept. All other flags are those of lerobot-train; with")
+        print("--policy.type=dap before --help, those of the policy too:\n")
     print(f"checkpoint: {run(context.args, frames_dir)}")
 
 

@@ -29,12 +29,24 @@ class Standardize(nn.BatchNorm1d):
         self.clip = clip
 
     def forward(self, x: Float[Tensor, "B S"]) -> Float[Tensor, "B S"]:
-        """The standardised batch; one row alone has no statistics, so that it gets the running ones."""
+        """The standardised batch; one row alone has no statistics, so that it gets the running ones, and moves them."""
         if self.training and len(x) < 2:
+            self._follow(x)
             scaled = F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
         else:
             scaled = super().forward(x)
         return scaled.clamp(-self.clip, self.clip)
+
+    @torch.no_grad()
+    def _follow(self, x: Float[Tensor, "1 S"]) -> None:
+        """Exponentially weighted mean and variance, a row at a time."""
+        mean, var, weight = self.running_mean, self.running_var, self.momentum
+        assert mean is not None
+        assert var is not None
+        assert weight is not None
+        before = x[0].to(mean.dtype) - mean
+        mean.add_(before, alpha=weight)
+        var.add_(weight * before.square()).mul_(1 - weight)
 
 
 @torch.no_grad()
