@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -130,4 +131,5 @@ def sha256_of_files(folder: Path, patterns: Iterable[str]) -> str:
 def is_disk_full(error: BaseException) -> bool:
     """Whether the disk, or the user's share of it, is full; some libraries wrap the system's error in their own."""
     full = (errno.ENOSPC, errno.EDQUOT)
-    return (isinstance(error, OSError) and error.errno in full) or os.strerror(errno.ENOSPC) in str(error)
+    said = re.compile(rf"{os.strerror(errno.ENOSPC)}|\d+ requested and \d+ written")  # the second is NumPy's
+    return (isinstance(error, OSError) and error.errno in full) or said.search(str(error)) is not None

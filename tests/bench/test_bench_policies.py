@@ -1,11 +1,14 @@
 """Who acts: checkpoints of any type, training replicates, and the scripted expert as the control."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from checkpoints_support import SIZE, make_checkpoint, outcomes, small_plan
+from safetensors.torch import load_file, save_file
 
 from lerobot_policy_dap.bench.checkpoints import read_policies
 from lerobot_policy_dap.bench.plan import Policy
@@ -157,3 +160,30 @@ def test_an_id_on_the_hub_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_policies_that_cannot_be_told_apart(policies: list[Policy], message: str) -> None:
     with pytest.raises(UserError, match=message):
         small_plan(*policies)
+
+
+@pytest.mark.slow
+def test_actions_that_are_no_numbers_are_no_failure_of_an_episode(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "dap")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {key: x * torch.nan if x.is_floating_point() else x for key, x in weights.items()},
+        folder / "model.safetensors",
+    )
+    with pytest.raises(
+        UserError, match=r"p@0 gives actions that are not finite: drawer-open-v3, seed 10000, step 0"
+    ):
+        run(small_plan(Policy("p", folder)), tmp_path / "out", 1, lambda done, total: None)
+
+
+def test_a_policy_of_another_robot_is_told_what_is_here(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "dap")
+    config = json.loads((folder / "config.json").read_text())
+    config["input_features"]["observation.images.front"] = config["input_features"].pop(
+        "observation.images.corner2"
+    )
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match=r"looks at observation.images.front; Meta-World's cameras are .*`dap probe`"
+    ):
+        environment_for(folder, "drawer-open", 12)

@@ -13,10 +13,11 @@ import torch
 from lerobot_policy_dap.bench import store
 from lerobot_policy_dap.bench.episodes import CLEAN, Episode
 from lerobot_policy_dap.bench.plan import Plan, Policy, make_plan
-from lerobot_policy_dap.bench.request import claim, describe_request
+from lerobot_policy_dap.bench.request import claim, describe_request, guesses, only
 from lerobot_policy_dap.bench.run import _is_finished, check_plan
 from lerobot_policy_dap.bench.store import UnitKey, open_results, plan_units, write_unit
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.files import write_json
 from lerobot_policy_dap.processes import check_device
 
 TASK = "drawer-open-v3"
@@ -193,3 +194,31 @@ def test_a_device_must_be_here_where_policies_compute_here(monkeypatch: pytest.M
     check_device("cuda:0")
     with pytest.raises(UserError, match="--device is cuda:1"):
         check_device("cuda:1")
+
+
+# One table
+
+
+def test_another_plan_in_the_folder_of_an_evaluation_is_refused(policy: Policy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    only(plan(policy), out)
+    ask(policy, out)
+    only(plan(policy, 5), out)  # more of the same
+    with pytest.raises(UserError, match=r"holds drawer-open-v3 clean of p, which is not asked for now"):
+        only(Plan((policy,), ("hammer-v3",), (), 3, 3, 12), out)
+
+
+def test_frames_that_were_rendered_otherwise_are_not_put_beside(policy: Policy, tmp_path: Path) -> None:
+    """Of a checkpoint that is no DAP's its dataset alone says how, and not every folder finds that."""
+    assert policy.path is not None
+    out = tmp_path / "out"
+    (policy.path / "train_config.json").write_text(json.dumps({"dataset": {"root": str(tmp_path / "data")}}))
+    found = ask(policy, out)
+    assert len(guesses(found)) == 1, "it is said that the defaults are a guess"
+    world = {"settings": {"samples": 0, "shadows": False, "reflections": False}}
+    write_json(tmp_path / "data" / "meta" / "recording.json", {"world": world})
+    assert guesses(ask(policy, out)) == []
+    world["settings"]["shadows"] = True
+    write_json(tmp_path / "data" / "meta" / "recording.json", {"world": world})
+    with pytest.raises(UserError, match=r"holds p@0 with frames rendered as .*choose another --out"):
+        ask(policy, out)

@@ -133,10 +133,25 @@ def test_other_software_is_said_but_not_refused(before: list[Episode]) -> None:
     assert "The software differs" in found["summary"][-1]
 
 
-def test_other_image_sizes_are_refused(before: list[Episode]) -> None:
-    a, b = (ResultSet(name, before, frozenset({size})) for name, size in (("old", "84 px"), ("new", "96 px")))
-    with pytest.raises(UserError, match="images of 84 px and new of 96 px"):
+def test_other_image_sizes_of_a_policy_are_refused(before: list[Episode]) -> None:
+    name = before[0].policy
+    a, b = (ResultSet(who, before, {name: size, who: "7"}) for who, size in (("old", "84"), ("new", "96")))
+    with pytest.raises(UserError, match="images of 84 px in old and of 96 px in new"):
         compare(a, b)
+    compare(a, replace(b, image_sizes={name: "84", "new": "7"}))  # of another policy's nothing is compared
+
+
+def test_what_the_later_results_lack_is_said(before: list[Episode]) -> None:
+    lost = before[-1].shift
+    after = [e for e in before if e.shift != lost]
+    more = [replace(e, policy="other", checkpoint="o") for e in before]
+    a, b = ResultSet("old", [*before, *more]), ResultSet("new", after, unfinished=2)
+    said = " ".join(compare(a, b)["summary"])
+    assert "new is not finished: of its plan, 2 parts to go." in said
+    assert "new lacks policies that old has: other." in said
+    assert f"new lacks conditions of {before[0].policy} that old has: " in said
+    assert lost.replace("_", " ") in said
+    assert "lacks" not in " ".join(compare(b, a)["summary"])  # that there is more now is no loss
 
 
 def test_a_physical_factor_is_in_no_mean(tmp_path: Path, before: list[Episode]) -> None:

@@ -16,6 +16,7 @@ from synthetic_bench import make_grid
 
 from lerobot_policy_dap.bench.episodes import Episode
 from lerobot_policy_dap.bench.present import present
+from lerobot_policy_dap.bench.reading import read_result_set
 from lerobot_policy_dap.bench.store import UnitKey, write_unit
 from lerobot_policy_dap.files import sha256
 from lerobot_policy_dap.worlds.world import world_versions
@@ -114,6 +115,30 @@ def test_a_checkpoint_is_described_while_it_is_the_one_that_was_evaluated(tmp_pa
     policy, table = told()
     assert policy == {"name": "act", "type": "act", "checkpoint": evaluated, "training_seed": 0}
     assert "training seed" not in table
+
+
+def test_a_report_needs_no_checkpoint_any_more(tmp_path: Path) -> None:
+    """Nor one that is whole: a folder without its weights, or half a line that a machine left when it went down."""
+    step = tmp_path / "training" / "checkpoints" / "000007" / "pretrained_model"
+    step.mkdir(parents=True)
+    (step / "config.json").write_text(json.dumps({"type": "act"}))
+    folder = evaluation(tmp_path / "run", [e for e in episodes() if e.policy == "act" and e.training_seed == 0])
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["policies"][0] |= {"path": str(step), "image_size": "84"}
+    for weights in (False, True):
+        if weights:
+            save_file({"w": np.zeros((2, 3), np.float32)}, step / "model.safetensors")
+            plan["policies"][0]["checkpoint"] = sha256(step / "model.safetensors")
+            (tmp_path / "training" / "train_log.jsonl").write_text(
+                '{"step": 7, "outcome_rank": 3.5}\n{"step": 8, "out'
+            )
+        (folder / "plan.json").write_text(json.dumps(plan))
+        [policy] = present(folder, tmp_path / "page.html", command="", workers=1)["meta"]["policies"]
+        assert (policy["image_size"], policy.get("diagnostics")) == (
+            "84",
+            {"outcome_rank": 3.5} if weights else None,
+        )
+    assert read_result_set(folder).image_sizes == {"act": "84"}
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path: Path) -> None:

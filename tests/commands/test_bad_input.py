@@ -101,7 +101,7 @@ def test_a_checkpoint_that_cannot_be_used(trained, tmp_path):
     config = json.loads((broken / "config.json").read_text())
     config["input_features"]["observation.images.wrist"] = {"type": "VISUAL", "shape": [3, SIZE, SIZE]}
     (broken / "config.json").write_text(json.dumps(config))
-    assert "unknown camera 'wrist'" in refused(*evaluate(broken, tmp_path / "b"))
+    assert "looks at observation.images.wrist; Meta-World's cameras" in refused(*evaluate(broken, tmp_path / "b"))
     config["input_features"].pop("observation.images.wrist")
     config["input_features"]["observation.state"]["shape"] = [7]
     (broken / "config.json").write_text(json.dumps(config))

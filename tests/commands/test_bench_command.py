@@ -85,3 +85,22 @@ def test_a_damaged_plan_is_named(tmp_path):
     assert "plan.json is not readable JSON" in refused(*bench("expert", out))
     (whole / "plan.json").write_text("{}")
     assert "is not the plan of" in refused(*bench("expert", whole))
+
+
+def test_ctrl_c_is_a_status_of_its_own(tmp_path, monkeypatch):
+    from lerobot_policy_dap.worlds import collect
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collect, "collect", interrupted)
+    done = dap("collect", "--task", TASK, "--out", tmp_path / "data", check=False)
+    assert done.returncode == 130
+    assert done.stderr.strip().endswith("run the same command to go on")
+
+
+def test_what_cannot_be_written_is_one_line(trained, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    line = refused(*bench(f"mine={trained}", tmp_path / "file"))
+    assert f"{tmp_path / 'file'} cannot be used: File exists" in line
+    assert (tmp_path / "file").read_text() == "mine"

@@ -298,6 +298,9 @@ def test_eval_writes_rows_results_and_a_report(trained, tmp_path):
     other = dap(*command[:-1], out, "--first-seed", "7", check=False)
     assert other.returncode == 2
     assert "first_seed" in other.stderr
+    other = dap(*command[:-1], out, "--task", "hammer", check=False)
+    assert other.returncode == 2
+    assert "holds drawer-open-v3 clean of mine, which is not asked for now" in other.stderr
 
 
 @pytest.mark.parametrize(

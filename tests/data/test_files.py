@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from lerobot_policy_dap.errors import UserError
@@ -64,3 +65,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(small_disk):
     assert [p.name for p in small.iterdir()] == ["a.json"]
     with pytest.raises(UserError, match="no space left"), replacing_file(small / "b") as part:
         part.write_bytes(b"x" * 1_000_000)
+    with (
+        pytest.raises(UserError, match="no space left"),
+        replacing_file(small / "c.npy") as part,
+        part.open("wb") as f,
+    ):
+        np.save(f, np.zeros(1_000_000))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from lerobot_policy_dap.data.demonstrations import open_dataset
+from lerobot_policy_dap.data.trained_on import TrainedOn
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.monitor import demonstrations
 from lerobot_policy_dap.monitor.demonstrations import (
-    Reference,
     check_held_out,
     read_demonstrations,
     reference_episodes,
@@ -21,6 +22,8 @@ from lerobot_policy_dap.monitor.signals import Signals
 STATE = "observation.state"
 TASKS = ("reach", "play", "reach")
 LENGTH = 6
+PLAIN = SimpleNamespace()
+"""The configuration of a policy that imitates all that it is given."""
 
 
 @pytest.fixture(scope="module", params=[2, 1], ids=["numbers", "number"])
@@ -72,31 +75,51 @@ def test_a_policy_with_a_history_is_shown_it(root, monkeypatch):
 
 def test_a_score_is_fitted_to_the_trainings_episodes_wherever_they_lie(root, tmp_path):
     moved = shutil.copytree(root, tmp_path / "moved")
-    gone = Reference(tmp_path / "gone", (0, 2))
-    assert reference_episodes(gone, moved) == [0, 2]
-    assert reference_episodes(Reference(root, None), root) == [0, 1, 2]
-    assert reference_episodes(None, root) == [0, 1, 2]
-    assert reference_episodes(Reference(tmp_path / "gone", (1, 7)), moved) == [0, 1, 2]  # other data
+    gone = TrainedOn(tmp_path / "gone", (0, 2))
+    assert reference_episodes(gone, PLAIN, moved) == [0, 2]
+    assert reference_episodes(TrainedOn(root, None), PLAIN, root) == [0, 1, 2]
+    assert reference_episodes(None, PLAIN, root) == [0, 1, 2]
+    assert reference_episodes(TrainedOn(tmp_path / "gone", (1, 7)), PLAIN, moved) == [0, 1, 2]  # other data
 
 
 def test_a_score_is_never_fitted_to_the_episodes_that_calibrate(root, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(root)
-    for trained in (None, Reference(tmp_path / "gone", (1, 7)), Reference(tmp_path / "gone", None)):
-        assert reference_episodes(trained, root, link, [1, 2]) == [0]
-    assert reference_episodes(None, root, shutil.copytree(root, tmp_path / "other"), [1, 2]) == [0, 1, 2]
+    for trained in (None, TrainedOn(tmp_path / "gone", (1, 7)), TrainedOn(tmp_path / "gone", None)):
+        assert reference_episodes(trained, PLAIN, root, link, [1, 2]) == [0]
+    assert reference_episodes(None, PLAIN, root, shutil.copytree(root, tmp_path / "other"), [1, 2]) == [0, 1, 2]
     with pytest.raises(UserError, match=r"every episode of .* calibrates"):
-        reference_episodes(None, root, root, [0, 1, 2])
+        reference_episodes(None, PLAIN, root, root, [0, 1, 2])
 
 
-def test_episodes_that_it_was_trained_on_are_known_where_the_data_was_moved_to(tmp_path):
-    folder, now = tmp_path / "checkpoint", tmp_path / "now"
-    folder.mkdir(), now.mkdir()
+def test_episodes_that_it_was_trained_on_are_known_where_the_data_was_moved_to(root, tmp_path):
+    folder, now = tmp_path / "checkpoint", shutil.copytree(root, tmp_path / "now")
+    folder.mkdir()
     settings = {"dataset": {"root": str(tmp_path / "gone"), "episodes": [0, 1]}}
     (folder / "train_config.json").write_text(json.dumps(settings))
-    check_held_out(folder, now, [1, 2])  # nobody knows that it is the same data
-    check_held_out(folder, now, [2], now)
+    assert "cannot be told" in check_held_out(folder, PLAIN, now, [1, 2])  # nobody knows that it is the same data
+    assert check_held_out(folder, PLAIN, now, [2], now) is None
     with pytest.raises(UserError, match="was trained on episode 1"):
-        check_held_out(folder, now, [1, 2], now)
+        check_held_out(folder, PLAIN, now, [1, 2], now)
     (tmp_path / "gone").mkdir()  # it was not moved: the reference is something else
-    check_held_out(folder, now, [1, 2], now)
+    assert check_held_out(folder, PLAIN, now, [1, 2], now) is None
+
+
+@pytest.mark.parametrize("said", [{"repo_id": "me/counting"}, {"repo_id": "x", "root": "me/counting"}])
+def test_data_is_known_by_its_name_where_lerobot_or_another_folder_keeps_it(said, root, tmp_path):
+    here = shutil.copytree(root, tmp_path / "me" / "counting")
+    (tmp_path / "train_config.json").write_text(json.dumps({"dataset": {"root": None} | said}))
+    with pytest.raises(UserError, match="was trained on episode 1"):
+        check_held_out(tmp_path, PLAIN, here, [1, 2])
+    assert "cannot be told" in check_held_out(tmp_path, PLAIN, root, [1, 2])
+
+
+def test_what_a_training_held_out_may_calibrate(root, tmp_path):
+    """The last third of each task: of `reach` the last of two, and the one of `play`, which PLAIN imitates."""
+    (tmp_path / "train_config.json").write_text(json.dumps({"dataset": {"root": str(root), "eval_split": 0.3}}))
+    assert check_held_out(tmp_path, PLAIN, root, [1, 2]) is None
+    with pytest.raises(UserError, match="was trained on episode 0"):
+        check_held_out(tmp_path, PLAIN, root, [0])
+    trained = TrainedOn(root, None, eval_split=0.3)
+    assert reference_episodes(trained, PLAIN, root) == [0]
+    assert trained.known(open_dataset(root).meta, SimpleNamespace(dynamics_only_tasks=("play",))) == {0, 1}

@@ -239,7 +239,12 @@ def _renaming(step, names):
         ({"repo_id": "local/robot", "episodes": [0, 1, 2]}, "it was trained on 2 of the 3 episodes shown"),
         ({"repo_id": "local/robot", "episodes": None}, "it was trained on 3 of the 3 episodes shown"),
         ({"repo_id": "local/robot", "episodes": [0, 3]}, None),
-        ({"repo_id": "local/another", "episodes": None}, None),
+        ({"repo_id": "local/another", "episodes": None}, "it was trained on local/another: whether that is"),
+        ({"repo_id": "local/another", "root": ".", "episodes": None}, None),
+        (
+            {"repo_id": "local/robot", "episodes": None, "eval_split": 0.1},
+            "it was trained on 2 of the 3 episodes shown",
+        ),
     ],
 )
 def test_episodes_seen_in_training_are_named(trained, said, checkpoint, in_images, tmp_path):
@@ -250,3 +255,9 @@ def test_episodes_seen_in_training_are_named(trained, said, checkpoint, in_image
     found = [caveat for caveat in results["caveats"] if "trained" in caveat]
     assert len(found) == (said is not None)
     assert said is None or found[0].startswith(said)
+
+
+def test_a_policy_that_plans_no_numbers_is_named(checkpoint, in_images, tmp_path):
+    folder = checkpoint("brightness", gain=float("nan"))
+    with pytest.raises(UserError, match="it plans actions that are not finite on frames as recorded"):
+        probed(asked(in_images, folder), tmp_path)

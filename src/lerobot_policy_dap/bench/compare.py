@@ -6,8 +6,8 @@ Pairs are episodes of equal policy, task, factor, severity and seed. A differenc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
 import numpy as np
@@ -32,12 +32,18 @@ _SIMULATORS = ("mujoco", "metaworld")
 
 @dataclass(frozen=True)
 class ResultSet:
-    """Episodes under the name by which messages call them; their images and their step limit, where they are known."""
+    """Episodes under the name by which messages call them, and what is known of how they came about.
+
+    Args:
+        image_sizes: of each policy, in words.
+        unfinished: parts of its plan that are still to be evaluated.
+    """
 
     name: str
     episodes: Sequence[Episode]
-    image_sizes: frozenset[str] = frozenset()
+    image_sizes: Mapping[str, str] = field(default_factory=dict)
     max_steps: int | None = None
+    unfinished: int = 0
 
 
 class Row(TypedDict):
@@ -114,19 +120,20 @@ def compare(a: ResultSet, b: ResultSet, margin: float = 0.05) -> Comparison:
         raise UserError(f"--margin is {margin}; give a share of episodes from 0 to less than 1, such as 0.05")
     one, other = (Pairing(s.episodes, {}) for s in (a, b))
     _check_software(a.name, one.versions, b.name, other.versions)
-    if a.image_sizes and b.image_sizes and a.image_sizes != b.image_sizes:
-        sizes = [", ".join(sorted(s.image_sizes)) for s in (a, b)]
-        raise UserError(
-            f"{a.name} was evaluated with images of {sizes[0]} and {b.name} of {sizes[1]}; "
-            "evaluate both with one image size"
-        )
     if a.max_steps and b.max_steps and a.max_steps != b.max_steps:
         raise UserError(
             f"{a.name} was evaluated with at most {a.max_steps} steps an episode and {b.name} with {b.max_steps}; "
             "evaluate both with one --max-steps"
         )
     rows: list[Row] = []
-    for name, of_a, of_b in _policies(a.name, one, b.name, other):
+    pairs = _policies(a.name, one, b.name, other)
+    for name, of_a, of_b in pairs:
+        sizes = a.image_sizes.get(of_a), b.image_sizes.get(of_b)
+        if all(sizes) and sizes[0] != sizes[1]:
+            raise UserError(
+                f"{name} was evaluated with images of {sizes[0]} px in {a.name} and of {sizes[1]} px in {b.name}; "
+                "evaluate both with one image size"
+            )
         both = _joined(one, of_a, other, of_b)
         members = _family(name, both)
         if not members:
@@ -139,7 +146,7 @@ def compare(a: ResultSet, b: ResultSet, margin: float = 0.05) -> Comparison:
         "versions": {A: one.versions, B: other.versions},
         "margin": margin,
         "regressed": any(row["regressed"] for row in rows),
-        "summary": _summary(rows, margin, one.versions, other.versions),
+        "summary": [*_summary(rows, margin, one.versions, other.versions), *_lacking(a, one, b, other, pairs)],
         "rows": rows,
     }
 
@@ -303,4 +310,26 @@ def _summary(rows: Sequence[Row], margin: float, versions_a: str, versions_b: st
     found += [row["words"] for row in rows if row["shift"] == ALL and not row["regressed"]]
     if versions_a != versions_b:
         found.append(f"The software differs ({versions_a} against {versions_b}): that is part of the difference.")
+    return found
+
+
+def _lacking(
+    a: ResultSet, one: Pairing, b: ResultSet, other: Pairing, pairs: Sequence[tuple[str, str, str]]
+) -> list[str]:
+    """What is compared of neither: B without it looks no worse than B that has kept it."""
+    found = [
+        f"{s.name} is not finished: of its plan, {words.counted(s.unfinished, 'part')} to go."
+        for s in (a, b)
+        if s.unfinished
+    ]
+    left = [policy for policy in one.learned if policy not in {of_a for _, of_a, _ in pairs}]
+    if left:
+        found.append(f"{b.name} lacks policies that {a.name} has: {words.listed(left)}.")
+    for name, of_a, of_b in pairs:
+        cells = [{key[1:] for key in p.cells if key[0] == who} for p, who in ((one, of_a), (other, of_b))]
+        lost = sorted(cell for cell in cells[0] - cells[1] if cell[1] != BLIND)
+        if lost:
+            named = [f"{task} {words.under(shift, level)}" for task, shift, level in lost[:3]]
+            named += [f"{len(lost) - 3} more"] if len(lost) > 3 else []
+            found.append(f"{b.name} lacks conditions of {name} that {a.name} has: {words.listed(named)}.")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -47,5 +48,6 @@ def _diagnostics(folder: Path) -> dict[str, float]:
         return {}
     latest: dict[str, float] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
-        latest |= json.loads(line)
+        with suppress(json.JSONDecodeError):  # a machine that went down left half a line
+            latest |= json.loads(line)
     return {name: value for name, value in latest.items() if name not in _NOT_DIAGNOSTICS}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ from ..errors import UserError
 from ..files import read_json, read_recording, sha256
 from ..observing import observation_queues
 from ..worlds.configuration_env import MetaworldShiftEnvConfig
+from ..worlds.rendering import RenderSettings
 from ..worlds.tasks import description
-from ..worlds.world import World, world_versions
+from ..worlds.world import CAMERAS, World, world_versions
 from .rollout import Look, Watcher
 
 
@@ -37,6 +39,25 @@ def recorded_world(folder: Path) -> dict[str, Any] | None:
     return None if recording is None else recording.get("world")
 
 
+class Rendering(NamedTuple):
+    """How the frames of a checkpoint's training were rendered, and so those that it is shown."""
+
+    known: bool
+    """Whether the checkpoint or its dataset says so; the environment's defaults otherwise."""
+    options: dict[str, Any]
+    """`samples`, `shadows` and `reflections`."""
+
+
+def rendering(folder: Path) -> Rendering:
+    """How the checkpoint's training frames were rendered.
+
+    Of another policy's checkpoint than DAP's only its dataset says so, where that is still found.
+    """
+    recorded = recorded_world(folder)
+    shown = asdict(RenderSettings()) if recorded is None else recorded["settings"]
+    return Rendering(recorded is not None, {name: shown[name] for name in ("samples", "shadows", "reflections")})
+
+
 def environment_for(folder: Path, task: str, max_steps: int) -> MetaworldShiftEnvConfig:
     """The environment as the checkpoint's training data shows it.
 
@@ -46,9 +67,15 @@ def environment_for(folder: Path, task: str, max_steps: int) -> MetaworldShiftEn
     """
     config = policy_config(folder)
     images = config.image_features
+    for key in images:
+        if key not in {f"{OBS_IMAGES}.{camera}" for camera in CAMERAS}:
+            raise UserError(
+                f"{folder} looks at {key}; Meta-World's cameras are {OBS_IMAGES}.*, with one of: {', '.join(CAMERAS)} "
+                "(for the data of a real robot there is `dap probe`)"
+            )
     size = next(iter(images.values())).shape[-1] if images else 84
     cameras = [key.removeprefix(f"{OBS_IMAGES}.") for key in images]
-    settings: dict[str, Any] = {"image_size": size}
+    settings: dict[str, Any] = {"image_size": size} | rendering(folder).options
     recorded = recorded_world(folder)
     if recorded is not None:
         for name, ours in world_versions().items():
@@ -59,7 +86,6 @@ def environment_for(folder: Path, task: str, max_steps: int) -> MetaworldShiftEn
                     "dynamics and pixels differ between versions: collect and train again"
                 )
         shown = recorded["settings"]
-        settings |= {name: shown[name] for name in ("samples", "shadows", "reflections")}
         if (shown["width"], shown["height"]) != (size, size):
             raise UserError(
                 f"{folder} takes images of {size} pixels, but its data was rendered at "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +29,7 @@ from .plan import Policy
 from .policies import environment_for
 from .records import Results
 from .report import StripImage, VideoClip, write_report
+from .request import guesses
 from .results import summarise
 from .store import Film, open_results
 from .store import Results as Evaluated
@@ -65,6 +67,8 @@ def present(
         UserError: the folder holds no evaluation, nothing of it is finished, a file of it is truncated, or it lacks
             one of the tasks.
     """
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; name the page, such as {out / 'report.html'}")
     found = open_results(folder)
     if not found.episodes:
         raise UserError(f"{folder} has no finished episodes yet; run `dap bench run` to its end")
@@ -109,6 +113,7 @@ def _meta(found: Evaluated, folder: Path, command: str) -> dict[str, Any]:
         notes.append(
             f"The evaluation is not finished; of its plan, {words.counted(len(found.missing), 'part')} to go."
         )
+    notes += guesses(plan)
     for task, shift in plan.get("left_out") or []:
         notes.append(f"Factor {shift} cannot be applied to {task} and was left out there.")
     return {
@@ -138,6 +143,8 @@ def _meta(found: Evaluated, folder: Path, command: str) -> dict[str, Any]:
 def _policy(entry: dict[str, Any]) -> dict[str, Any]:
     """What the plan records of a policy, with what its checkpoint tells where that still has the weights evaluated."""
     known = {key: entry.get(key) for key in ("name", "type", "checkpoint", "training_seed")}
+    if entry.get("image_size"):
+        known["image_size"] = entry["image_size"]
     if entry.get("path") is None:
         return known
     try:
@@ -160,12 +167,11 @@ def _unlike(plan: dict[str, Any]) -> str | None:
 
 
 def _cameras(plan: dict[str, Any]) -> tuple[str, ...]:
-    """The cameras of the first policy whose checkpoint is still there."""
+    """The cameras of the first policy whose checkpoint is still there, and whole."""
     for policy in plan["policies"]:
-        if policy.get("path") and Path(policy["path"]).exists():
-            task = plan["cells"][0]["task"]
-            folder = checkpoint_folder(Path(policy["path"]))
-            return environment_for(folder, task, plan["settings"]["max_steps"]).cameras
+        with suppress(UserError):
+            folder = checkpoint_folder(Path(policy.get("path") or ""))
+            return environment_for(folder, plan["cells"][0]["task"], plan["settings"]["max_steps"]).cameras
     return ("corner2",)
 
 

@@ -29,7 +29,8 @@ def read_result_set(path: Path) -> ResultSet:
         if not found.episodes:
             raise UserError(f"{path} has no finished episodes yet; run `dap bench run` to its end")
         sizes = image_sizes(found.plan.get("policies") or [])
-        return ResultSet(str(path), found.episodes, sizes, found.plan["settings"].get("max_steps"))
+        limit = found.plan["settings"].get("max_steps")
+        return ResultSet(str(path), found.episodes, sizes, limit, len(found.missing))
     if (path / TABLE).exists():
         return _of_table(path, path / TABLE)
     if not path.exists():
@@ -37,23 +38,24 @@ def read_result_set(path: Path) -> ResultSet:
     raise UserError(f"{path} holds no results: there is neither {PLAN_FILE} nor {TABLE} in it")
 
 
-def image_sizes(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The image sizes that policies were evaluated with, in words.
+def image_sizes(policies: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The sides in pixels of the images that policies were evaluated with, in words, by the policies' names.
 
     Of a policy that does not record its `image_size`, the checkpoint's configuration tells, if it is still there; what
     is not known is left out.
     """
-    found = set()
+    found: dict[str, set[str]] = {}
     for policy in policies:
-        size = policy.get("image_size")
+        sizes = found.setdefault(policy["name"], set())
         config = Path(str(policy.get("path") or policy.get("checkpoint") or "")) / _CONFIG
-        if size is not None:
-            found.add(f"{size} px")
+        if policy.get("image_size") is not None:
+            sizes |= {*str(policy["image_size"]).split(", ")}
         elif config.is_file():
             features = read_json(config).get("input_features") or {}
-            shapes = [feature["shape"] for feature in features.values() if feature.get("type") == "VISUAL"]
-            found |= {f"{shape[-1]} px" for shape in shapes}
-    return frozenset(found)
+            sizes |= {
+                str(feature["shape"][-1]) for feature in features.values() if feature.get("type") == "VISUAL"
+            }
+    return {name: ", ".join(sorted(sizes)) for name, sizes in found.items() if sizes}
 
 
 def _of_table(path: Path, table: Path) -> ResultSet:

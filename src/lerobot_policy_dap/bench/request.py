@@ -17,7 +17,9 @@ from .episodes import EXPERT
 from .expert import HASH
 from .hardware import hardware
 from .plan import Plan, Policy
+from .policies import rendering
 from .store import PLAN_FILE, UnitKey, plan_units, read_plan, read_unit
+from .words import condition
 
 SCHEMA_VERSION = 1
 
@@ -95,6 +97,12 @@ def extend(found: Request, request: Request, out: Path, say: Callable[[str], Non
                 )
         if known is not None:
             _check_monitor(out, found, known, policy, say)
+            if known.get("rendering", policy.get("rendering")) != policy.get("rendering"):
+                raise UserError(
+                    f"{out} holds {policy['name']}@{policy['training_seed']} with frames rendered as "
+                    f"{known['rendering']}, not {policy['rendering']} (its dataset says so where it is found); "
+                    "choose another --out"
+                )
         policies[policy["name"], policy["training_seed"]] = policy
     _check_replicates(list(policies.values()))
     cells = {tuple(cell[key] for key in UnitKey.CELL): cell for cell in found["cells"]}
@@ -113,6 +121,20 @@ def extend(found: Request, request: Request, out: Path, say: Callable[[str], Non
     }
 
 
+def only(plan: Plan, out: Path) -> None:
+    """Raises `UserError` if `out` holds cells of another plan, which would stand in one table with this one's."""
+    if (out / PLAN_FILE).exists():
+        asked = {cell[:-1] for cell in plan.cells()}
+        for found in read_plan(out)["cells"]:
+            cell = tuple(found[key] for key in UnitKey.CELL)
+            if cell not in asked:
+                who, task, shift, level = cell[0], *cell[2:]
+                raise UserError(
+                    f"{out} holds {task} {condition(shift, level)} of {who}, which is not asked for now; choose "
+                    "another --out, or put both into one plan"
+                )
+
+
 @contextmanager
 def sole_writer(out: Path) -> Iterator[None]:
     """Holds `out` against a second run, which would do the same work twice; a killed run lets go by itself."""
@@ -128,6 +150,16 @@ def sole_writer(out: Path) -> Iterator[None]:
         lock.release()
 
 
+def guesses(request: Request) -> list[str]:
+    """What is taken for granted of policies whose checkpoints do not say how their frames were rendered."""
+    names = dict.fromkeys(p["name"] for p in request["policies"] if p.get("rendering_known") is False)
+    return [
+        f"The checkpoint of {name} does not say how its training frames were rendered, nor is its dataset found: it "
+        "sees frames without shadows, reflections and multisampling, which are the defaults of `dap collect`."
+        for name in names
+    ]
+
+
 def _describe(policy: Policy) -> dict[str, Any]:
     who = {"name": policy.name, "training_seed": policy.training_seed}
     if policy.path is None:
@@ -139,6 +171,7 @@ def _describe(policy: Policy) -> dict[str, Any]:
         for feature in (config.get("input_features") or {}).values()
         if feature["type"] == "VISUAL"
     }
+    shown = rendering(folder)
     return {
         **who,
         "type": config.get("type"),
@@ -147,6 +180,8 @@ def _describe(policy: Policy) -> dict[str, Any]:
         "checkpoint": sha256(folder / WEIGHTS_FILE),
         "acting": sha256_of_files(folder, ACTING_FILES),
         "monitor": monitor_hash(folder),
+        "rendering": shown.options,
+        "rendering_known": shown.known,
     }
 
 

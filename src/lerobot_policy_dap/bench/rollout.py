@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import UserError
 from ..worlds.world import World
 
 
@@ -42,6 +43,10 @@ class Planner(Protocol):
     def look_back(self, watcher: Watcher, looks: Sequence[Look]) -> None:
         """Shows `watcher` what the last call of `plan` saw and planned, where there is something to show."""
         ...
+
+
+class NotFiniteError(UserError):
+    """A policy gave an action that is no number; the message says where."""
 
 
 class Look(NamedTuple):
@@ -92,6 +97,9 @@ def roll_out(
     Returns:
         The outcomes in the order of `seeds`, and the median time of a planning call in milliseconds (rendering
         its frames not counted).
+
+    Raises:
+        NotFiniteError: an action holds an infinity, or no number.
     """
     outcomes = [Outcome(seed) for seed in seeds]
     for world, seed in zip(worlds, seeds, strict=True):
@@ -116,6 +124,9 @@ def roll_out(
                 continue
             outcome = outcomes[i]
             for action in actions:
+                if not np.isfinite(action).all():  # the simulator would begin anew, and a failure be counted
+                    world = worlds[i]
+                    raise NotFiniteError(f"{world.task}, seed {outcome.seed}, step {outcome.steps}")
                 step = worlds[i].step(action)
                 outcome.actions.append(action)
                 outcome.steps += 1

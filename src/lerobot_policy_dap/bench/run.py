@@ -23,8 +23,8 @@ from .expert import ScriptedPlanner
 from .plan import Plan, Policy
 from .policies import Planner as CheckpointPlanner
 from .policies import environment_for
-from .request import Request, claim, describe_request, monitor_hash, sole_writer
-from .rollout import Outcome, Planner, roll_out
+from .request import Request, claim, describe_request, guesses, monitor_hash, sole_writer
+from .rollout import NotFiniteError, Outcome, Planner, roll_out
 from .store import Actions, UnitKey, discard_shorter, discard_unit, plan_units, read_unit, write_unit
 from .watching import Guard
 
@@ -106,6 +106,8 @@ def run(
     with sole_writer(out):
         asked = describe_request(plan, versions(), command)
         units = list(_units(plan, asked, claim(out, asked, say)))
+        for guess in guesses(asked):
+            say(guess)
         todo = [unit for unit in units if not _is_finished(out, unit.key, say)]
         total = sum(unit.key.count for unit in units)
         done = total - sum(unit.key.count for unit in todo)
@@ -156,7 +158,10 @@ def evaluate(unit: Unit) -> Finished:
     for world in worlds:
         world.set_shift(CLEAN if blind else key.shift, key.severity)
     guard = None if monitor is None else Guard(monitor)
-    outcomes, plan_ms = roll_out(planner, worlds, key.seeds, unit.max_steps, blind, guard)
+    try:
+        outcomes, plan_ms = roll_out(planner, worlds, key.seeds, unit.max_steps, blind, guard)
+    except NotFiniteError as error:
+        raise UserError(f"{unit.policy} gives actions that are not finite: {error}; leave it out") from error
     rows = [
         Episode(
             policy=key.policy,

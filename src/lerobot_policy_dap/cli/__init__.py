@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -16,6 +17,9 @@ from .learn import collect, demo, train
 from .probe import probe
 from .report import compare, report
 from .serve import serve
+
+INTERRUPTED = 130
+UNWRITABLE = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 app = typer.Typer(
     help="Dynamics-aligned flow matching policies for LeRobot, and what any policy does under visual shift.",
@@ -43,15 +47,21 @@ def main() -> None:
     """The entry point: a `UserError` is one line and status 2, an interruption one line and status 130."""
     from .. import quiet  # noqa: F401
 
+    status = 0
     try:
-        app(standalone_mode=False)
+        status = app(
+            standalone_mode=False
+        )  # Typer returns the status of what left early, an interruption included
     except UserError as error:
         sys.exit(_failed(str(error), 2))
     except typer.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_failed("interrupted; what is finished is kept: run the same command to go on", 130))
+        status = INTERRUPTED
     except Exception as error:
+        if isinstance(error, UNWRITABLE) or getattr(error, "errno", None) == errno.EROFS:
+            where = getattr(error, "filename", None) or "a file"
+            sys.exit(_failed(f"{where} cannot be used: {getattr(error, 'strerror', None) or error}", 2))
         if is_disk_full(error):
             sys.exit(
                 _failed(f"no space left on the disk; what is finished is kept: free some and go on ({error})", 2)
@@ -60,6 +70,10 @@ def main() -> None:
             error.show()
             sys.exit(error.exit_code)
         raise
+    if status == INTERRUPTED:
+        sys.exit(_failed("interrupted; what is finished is kept: run the same command to go on", INTERRUPTED))
+    if status:
+        sys.exit(status)
 
 
 def _failed(message: str, status: int) -> int:

@@ -47,7 +47,8 @@ def calibrate(
         check_rate(false_alarm, rollouts)
 
     from ..checkpoints import checkpoint_folder, load_policy, policy_config
-    from ..monitor.demonstrations import check_held_out, read_demonstrations, reference_episodes, training_data
+    from ..data.trained_on import trained_on
+    from ..monitor.demonstrations import check_held_out, read_demonstrations, reference_episodes
     from ..monitor.monitor import Monitor, default_score, scores_of
     from ..monitor.scores import SCORES, ScoreName, fit
     from ..processes import default_workers, prepare
@@ -81,19 +82,22 @@ def calibrate(
                 f"{config.type} looks at {config.n_obs_steps} observations: calibrate it on --rollouts"
             )
         held_out = parse_episodes(episodes, open_metadata(dataset, f"local/{dataset.name}").total_episodes)
-        check_held_out(folder, dataset, held_out, reference)
+        unsure = check_held_out(folder, config, dataset, held_out, reference)
+        if unsure:
+            typer.echo(unsure)
 
     with bars() as bar:
         demonstrations = []
         if name is not ScoreName.SPREAD:
-            trained = training_data(folder)
+            trained = trained_on(folder)
             root = reference or (trained.root if trained else None)
             if root is None or not root.exists():
+                where = f"they are not at {root}" if root else "the checkpoint does not say where they lie"
                 raise UserError(
-                    f"the score {name} is fitted to the training demonstrations, and they are not at {root}: "
-                    "say where with --reference, or take --score spread"
+                    f"the score {name} is fitted to the training demonstrations, and {where}: say where with "
+                    "--reference, or take --score spread"
                 )
-            chosen = reference_episodes(trained, root, dataset, held_out)
+            chosen = reference_episodes(trained, config, root, dataset, held_out)
             demonstrations = list(read(root, chosen, needs, partial(bar, "demonstrations"), frames_dir))
         fitted = fit(name, demonstrations, offsets)
         if dataset is None:

@@ -39,6 +39,7 @@ def evaluate(
     from ..bench.episodes import write_episodes
     from ..bench.plan import make_plan
     from ..bench.present import present
+    from ..bench.request import only
     from ..bench.run import check_plan, give_up, run
     from ..bench.store import open_results
 
@@ -56,6 +57,7 @@ def evaluate(
         device=device or default_device(),
     )
     check_plan(plan)
+    only(plan, out / "eval")
     workers = workers or default_workers()
     times = StageTimes(out / "stages.json")
     with bars() as bar:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import UserError
 from .options import Workers, typed, words
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def compare(
     from ..bench.compare_page import write_comparison
     from ..bench.reading import read_result_set
 
-    found = compare_sets(read_result_set(a), read_result_set(b), margin)
+    later = read_result_set(b)
+    found = compare_sets(read_result_set(a), later, margin)
     # The answer goes to standard output, whole lines of it, so that a CI log or a pipe has it.
     answer = Console() if sys.stdout.isatty() else Console(width=140)
     answer.print(_table(found))
@@ -67,6 +69,8 @@ def compare(
         print(f"comparison: {out / 'compare.html'}")
     if fail_on_regression and found["regressed"]:
         raise SystemExit(1)
+    if fail_on_regression and later.unfinished:
+        raise UserError(f"{b} is not finished, so that nothing says that it has not regressed: run it to its end")
 
 
 def _table(found: Comparison) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from lerobot.utils.constants import ACTION
 from ..data.batches import BatchSource
 from ..data.demonstrations import by_imitation, open_dataset
 from ..data.frames import FrameStore
+from ..data.trained_on import TrainedOn, trained_on
 from ..errors import UserError
-from ..files import read_json
 from ..observing import spelled_out
 from .scores import Plan
 from .signals import Signal, read_signals
@@ -22,46 +22,44 @@ from .signals import Signal, read_signals
 _BATCH = 32
 
 
-class Reference(NamedTuple):
-    """The demonstrations that a checkpoint was trained on."""
-
-    root: Path
-    episodes: tuple[int, ...] | None
-    """None for all."""
-
-
-def training_data(folder: Path) -> Reference | None:
-    """What the checkpoint in `folder` says it was trained on; None where it does not say."""
-    file = folder / "train_config.json"
-    dataset = read_json(file).get("dataset", {}) if file.exists() else {}
-    if not dataset.get("root"):
-        return None
-    episodes = dataset.get("episodes")
-    return Reference(Path(dataset["root"]), None if episodes is None else tuple(episodes))
-
-
-def check_held_out(folder: Path, root: Path, episodes: Sequence[int], reference: Path | None = None) -> None:
+def check_held_out(
+    folder: Path, policy_config: Any, root: Path, episodes: Sequence[int], reference: Path | None = None
+) -> str | None:
     """Raises `UserError` if the checkpoint was trained on one of the episodes: it knows those too well.
 
     Args:
+        root: the dataset of the episodes.
         reference: where the training data lies now, if no longer where it was.
+
+    Returns:
+        What to see to, where the checkpoint does not tell.
     """
-    trained = training_data(folder)
+    trained = trained_on(folder)
     if trained is None:
-        return
-    now = trained.root if reference is None or trained.root.exists() else reference
-    if now.resolve() != root.resolve():
-        return
-    known = [e for e in episodes if trained.episodes is None or e in trained.episodes]
+        return f"{folder} does not say what it was trained on: see that these episodes are none of it"
+    same = trained.is_at(root)
+    if same is None and reference is not None:
+        same = reference.resolve() == root.resolve()
+    if same is None:
+        return (
+            f"{folder} was trained on {trained.root or trained.repo_id}, and whether that is {root} cannot be told: "
+            "see that these episodes are none of it"
+        )
+    known = sorted({*episodes} & trained.known(open_dataset(root).meta, policy_config)) if same else []
     if known:
         raise UserError(
             f"{folder} was trained on episode {known[0]} of {root}: calibrate on episodes that it has not seen "
             "(train with --dataset.episodes and leave some out), or on --rollouts"
         )
+    return None
 
 
 def reference_episodes(
-    trained: Reference | None, root: Path, dataset: Path | None = None, calibrating: Sequence[int] = ()
+    trained: TrainedOn | None,
+    policy_config: Any,
+    root: Path,
+    dataset: Path | None = None,
+    calibrating: Sequence[int] = (),
 ) -> list[int]:
     """The episodes of `root` that a score is fitted to: those of the training, where it has them; all otherwise.
 
@@ -73,11 +71,10 @@ def reference_episodes(
     Raises:
         UserError: `root` cannot be read, or no episode is left.
     """
-    total = open_dataset(root).meta.total_episodes
-    chosen = list(range(total))
-    if trained is not None and trained.episodes is not None:
-        own = trained.episodes
-        chosen = list(own) if root == trained.root or max(own, default=0) < total else chosen
+    meta = open_dataset(root).meta
+    chosen = list(range(meta.total_episodes))
+    if trained is not None and max(trained.episodes or (0,)) < meta.total_episodes:
+        chosen = sorted(trained.known(meta, policy_config))
     if dataset is not None and dataset.resolve() == root.resolve():
         chosen = [episode for episode in chosen if episode not in set(calibrating)]
     if not chosen:

@@ -61,6 +61,9 @@ def measure(cell: Cell, setup: Setup) -> Arrays:
         return by_dimension(one[..., keep], other[..., keep], std[keep], valid)
 
     chunk = _plan(planner, samples, cell, setup, draw=0)
+    if not np.isfinite(chunk).all():
+        under = f"under {cell.factor} {cell.severity}" if cell.severity else "on frames as recorded"
+        raise UserError(f"{cell.policy.name} plans actions that are not finite {under}; leave it, or that, out")
     steps = chunk.shape[1]
     error = distance(chunk, samples.action[:, :steps], samples.valid[:, :steps])
     if cell.is_clean:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..files import read_json
+from ..data.trained_on import trained_on
 from . import phrases
 from .dataset import Samples
 from .distances import overall
@@ -185,18 +184,20 @@ def _caveats(
 
 def _seen_in_training(request: Request, name: str, checkpoint: Checkpoint) -> list[str]:
     """What the checkpoint's own record of its training says of the episodes shown."""
-    file = checkpoint.folder / "train_config.json"
-    if not file.exists():
+    trained = trained_on(checkpoint.folder)
+    if trained is None:
         return [
             f"Nothing in {name}'s checkpoint says which episodes it was trained on: see that none is shown here."
         ]
-    trained = read_json(file).get("dataset") or {}
-    root = trained.get("root")
-    same = trained.get("repo_id") == request.repo_id or (root and Path(root).resolve() == request.root.resolve())
-    if not same or trained.get("eval_split"):
-        return []
-    episodes = trained.get("episodes")
-    seen = request.episodes if episodes is None else sorted(set(request.episodes) & set(episodes))
+    same = trained.is_at(request.root, request.repo_id)
+    if same is None:
+        return [
+            (
+                f"{name} was trained on {trained.root or trained.repo_id}: whether that is the dataset shown here "
+                "cannot be told, so see that no episode is of its training."
+            )
+        ]
+    seen = {*request.episodes} & trained.known(checkpoint.meta, checkpoint.config) if same else set()
     if not seen:
         return []
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from lerobot.configs.train import TrainPipelineConfig
@@ -10,6 +9,7 @@ from lerobot.datasets import EpisodeAwareSampler
 
 from ..data.batches import BatchOrder, BatchSource, JoinedOrder
 from ..data.demonstrations import by_imitation
+from ..data.trained_on import last_of_each_task
 from ..errors import UserError
 
 
@@ -46,18 +46,11 @@ def select(meta: Any, config: TrainPipelineConfig) -> Selection:
         raise UserError(
             f"no episode is left to imitate: the tasks of all are in dynamics_only_tasks ({', '.join(only)})"
         )
-    held_out = _last_of_each_task(meta, imitated, config.dataset.eval_split)
+    held_out = last_of_each_task(meta, imitated, config.dataset.eval_split)
     learned = [episode for episode in imitated if episode not in held_out]
     if not learned:
         raise UserError(f"--dataset.eval_split={config.dataset.eval_split} leaves no episode to learn from")
     return Selection(sorted(held_out), learned, dynamics_only)
-
-
-def _last_of_each_task(meta: Any, episodes: list[int], share: float) -> set[int]:
-    by_task: dict[str, list[int]] = {}
-    for episode in episodes if share else ():
-        by_task.setdefault(next(iter(meta.episodes["tasks"][episode]), ""), []).append(episode)
-    return {e for those in by_task.values() for e in those[len(those) - math.ceil(len(those) * share) :]}
 
 
 def order_of(
