@@ -121,12 +121,24 @@ def surviving[Item, Result](
 
 
 def prepare() -> None:
-    """Starts the server that workers fork from, so that its imports and this process's run side by side."""
-    if _context().get_start_method() == "forkserver":
+    """Starts the server that workers fork from, so that its imports and this process's run side by side.
+
+    It inherits that Ctrl-C is ignored: interrupted in its imports it would tell of each of them.
+    """
+    if _context().get_start_method() != "forkserver":
+        return
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
         forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _one_process(threads: int) -> ProcessPoolExecutor:
+    prepare()
     return ProcessPoolExecutor(1, mp_context=_context(), initializer=_start, initargs=(threads,))
 
 

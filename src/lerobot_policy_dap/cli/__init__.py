@@ -45,13 +45,11 @@ app.command()(serve)
 
 def main() -> None:
     """The entry point: a `UserError` is one line and status 2, an interruption one line and status 130."""
-    from .. import quiet  # noqa: F401
-
     status = 0
     try:
-        status = app(
-            standalone_mode=False
-        )  # Typer returns the status of what left early, an interruption included
+        from .. import quiet  # noqa: F401 - takes seconds, in which one may change one's mind
+
+        status = app(standalone_mode=False)  # of what left early, too: Typer makes one of an interruption
     except UserError as error:
         sys.exit(_failed(str(error), 2))
     except typer.Exit as leaving:
