@@ -168,9 +168,9 @@ def _unlike(plan: dict[str, Any]) -> str | None:
 
 def _cameras(plan: dict[str, Any]) -> tuple[str, ...]:
     """The cameras of the first policy whose checkpoint is still there, and whole."""
-    for policy in plan["policies"]:
+    for path in (policy["path"] for policy in plan["policies"] if policy.get("path")):
         with suppress(UserError):
-            folder = checkpoint_folder(Path(policy.get("path") or ""))
+            folder = checkpoint_folder(Path(path))
             return environment_for(folder, plan["cells"][0]["task"], plan["settings"]["max_steps"]).cameras
     return ("corner2",)
 
