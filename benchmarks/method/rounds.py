@@ -1,7 +1,8 @@
 """Runs a declared round of method experiments: `python benchmarks/method/rounds.py benchmarks/method/rounds/NAME.toml`.
 
-Seed by seed and task by task, collects demonstrations and play, trains every arm and evaluates them on the bench at
-once, so that what there is at any time is balanced over the arms, and nearly over the tasks. Killed at any moment and
+Seed by seed, collects demonstrations and play, trains every arm task by task, `--workers` trainings at once, and
+evaluates a task as soon as its arms are trained, so that what there is at any time is balanced over the arms, and
+nearly over the tasks. Killed at any moment and
 started again, it goes on; what is finished is in results/NAME/ after every evaluation. A round that is given more
 arms, training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: an arm
 whose episodes of a task and training seed are all in results/NAME/ is not trained again for them. A round may be like
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -78,19 +80,29 @@ def main(
 def _run(asked: Round, work: Path, results: Path, workers: int, device: str, command: str) -> None:
     costs = Costs(work / "costs.jsonl")
     kept = _kept(asked, results)
+
+    def evaluate(task: str, seed: int, lacking: Sequence[str]) -> None:
+        _evaluate(asked, work, task, seed, lacking, workers, device, command, costs)
+        keep(results, asked, _all(kept, asked, work), command)
+        print(f"evaluated seed {seed} on {task}", flush=True)
+
     for seed in asked.training_seeds:
         missing = _missing(asked, kept, seed)
+        left: list[Training] = []
         for task, lacking in missing.items():
             _claim(asked, work, task, seed, lacking)
             print(f"collecting {task}", flush=True)
             collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
-            left = _untrained(asked, work, task, seed, lacking)
-            for (arm, _, _), seconds in each(partial(_train, asked, work, device), left, workers):
-                costs.trained(arm.kind, asked.steps_of(arm), seconds)
-                print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
-            _evaluate(asked, work, task, seed, lacking, workers, device, command, costs)
-            keep(results, asked, _all(kept, asked, work), command)
-            print(f"evaluated seed {seed} on {task}", flush=True)
+            left += _untrained(asked, work, task, seed, lacking)
+        to_train = Counter(task for _, task, _ in left)
+        for task in [task for task in missing if not to_train[task]]:
+            evaluate(task, seed, missing[task])
+        for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
+            costs.trained(arm.kind, asked.steps_of(arm), seconds)
+            print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
+            to_train[task] -= 1
+            if not to_train[task]:  # beside it the next task's arms are trained
+                evaluate(task, seed, missing[task])
         if missing:
             keep_report(results, asked, _all(kept, asked, work), command)
     print(f"results: {results}")

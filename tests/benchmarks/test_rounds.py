@@ -252,14 +252,15 @@ def test_costs_are_those_of_the_round_once_it_has_some(tmp_path):
     assert again.episodes_per_second() == 2.0
 
 
-def test_a_task_is_evaluated_and_kept_before_the_next_is_trained(tmp_path, monkeypatch):
+def test_a_task_is_evaluated_and_kept_as_soon_as_it_is_trained(tmp_path, monkeypatch):
     """A machine that is lost loses the trainings of a task, not of a seed."""
     asked = read_round(declared(tmp_path, TINY.replace('["drawer-open"]', '["hammer", "drawer-open"]')))
     steps = []
 
     def trained(work, left, workers):
-        steps.extend(("train", task, seed) for _, task, seed in left)
-        return iter(())
+        for training in left:
+            steps.append(("train", *training[1:]))
+            yield training, 1.0
 
     monkeypatch.setattr(rounds, "collect", lambda *arguments: None)
     monkeypatch.setattr(rounds, "each", trained)
@@ -275,6 +276,18 @@ def test_a_task_is_evaluated_and_kept_before_the_next_is_trained(tmp_path, monke
             expected += [("train", task, seed)] * 2 + [("bench", task, seed), "keep"]
         expected.append("report")
     assert steps == expected
+
+
+def test_a_round_keeps_all_workers_busy_over_tasks(tmp_path, monkeypatch):
+    asked = read_round(declared(tmp_path, TINY.replace('["drawer-open"]', '["hammer", "drawer-open"]')))
+    batches = []
+    monkeypatch.setattr(rounds, "collect", lambda *arguments: None)
+    monkeypatch.setattr(rounds, "each", lambda work, left, workers: batches.append((left, workers)) or iter(()))
+    monkeypatch.setattr(rounds, "_evaluate", lambda *arguments: None)
+    monkeypatch.setattr(rounds, "keep_report", lambda *arguments: None)
+    rounds._run(asked, tmp_path / "work", tmp_path / "results", 3, "cpu", "the command")
+    tasks = ["hammer", "hammer", "drawer-open", "drawer-open"]
+    assert [([task for _, task, _ in left], workers) for left, workers in batches] == [(tasks, 3)] * 2
 
 
 @pytest.mark.parametrize(
