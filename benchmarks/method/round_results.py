@@ -137,7 +137,8 @@ def table(found: Found) -> str:
     seeds = {arm: len(pairing.training_seeds(arm)) for arm in pairing.policies}
     tasks = _tasks(pairing)
     about = (
-        f"Tasks: {tasks}. Demonstrations: {asked.demos}. Play: {_played(asked)}. Training steps: {asked.steps}. "
+        f"Tasks: {tasks}. Demonstrations: {_own(asked, 'demos')}. Play: {_played(asked)}. "
+        f"Training steps: {_own(asked, 'steps')}. "
         f"Severities: {', '.join(map(str, asked.severities)) or 'none'}. {found.episodes} episodes so far; "
         f"{words.counted(len(asked.training_seeds), 'training seed')} planned. "
         "Percent, with 95% intervals over training seeds and episodes."
@@ -323,6 +324,18 @@ def _played(asked: Round) -> str:
     seen = f", {asked.play.varied_share:.0%} under " + ", ".join(map(words.factor, asked.play.varied))
     seen = seen if asked.play.varied else ""
     return f"{asked.play.episodes} episodes ({', '.join(asked.play.kinds)}){seen}"
+
+
+def _own(asked: Round, what: str) -> str:
+    """The round's `what`, and the arms that have, or whose weights have, another one."""
+    trained = {arm.name: arm for arm in asked.trained}
+    others: dict[int, list[str]] = {}
+    for arm in asked.arms:
+        own = getattr(trained[arm.weights or arm.name], what)
+        if own not in (None, getattr(asked, what)):
+            others.setdefault(own, []).append(arm.name)
+    told = "; ".join(f"{', '.join(names)}: {own}" for own, names in others.items())
+    return f"{getattr(asked, what)}" + (f" ({told})" if told else "")
 
 
 def _policies(asked: Round) -> list[dict[str, Any]]:

@@ -106,6 +106,14 @@ def test_the_table_says_what_the_episodes_say(tmp_path):
     )
 
 
+def test_the_table_names_the_arms_that_were_trained_otherwise(tmp_path):
+    text = TINY.replace("[arms.two_way]", "[arms.two_way]\nsteps = 6\ndemos = 1")
+    asked = read_round(declared(tmp_path, text))
+    said = round_results.table(round_results.find(asked, none_fails_and_two_way_succeeds_under_shift(), ""))
+    assert "Training steps: 3 (feedback_off, two_way: 6). " in said  # one acts with the other's weights
+    assert "Demonstrations: 2 (feedback_off, two_way: 1). " in said
+
+
 def test_the_main_arm_is_never_the_subtrahend_wherever_it_is_declared(tmp_path):
     asked = read_round(declared(tmp_path, 'main = "none"' + TINY))
     found = round_results.find(asked, none_fails_and_two_way_succeeds_under_shift(), "the command")
