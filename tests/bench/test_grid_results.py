@@ -96,6 +96,16 @@ def test_the_area_is_the_trapezoid_from_clean_to_the_highest_severity(
     assert area["low"] < area["estimate"] < area["high"]
 
 
+def test_the_area_of_all_factors_is_the_mean_of_theirs(results: Results) -> None:
+    where = {"kind": "area", "policy": "act", "task": "drawer-open-v3"}
+    areas = [
+        m["estimate"] for m in results["means"]
+        if all(m[key] == value for key, value in where.items()) and m["shift"] not in (ALL, "object_size")
+    ]  # fmt: skip
+    assert len(areas) == 12
+    assert find(results["means"], shift=ALL, **where)["estimate"] == pytest.approx(np.mean(areas))
+
+
 def test_physical_factors_are_kept_out_of_the_mean(results: Results) -> None:
     whole = find(results["means"], kind="rate", policy="act", task="drawer-open-v3", shift=ALL)
     cells = [
@@ -105,6 +115,13 @@ def test_physical_factors_are_kept_out_of_the_mean(results: Results) -> None:
     assert whole["cells"] == len(cells) == 24
     assert whole["estimate"] == pytest.approx(np.mean(cells))
     assert find(results["means"], kind="drop", policy="act", task=ALL, shift="object_size")["cells"] == 4
+    gained = find(results["means"], kind="difference", task="drawer-open-v3", shift=ALL)
+    cells = [
+        d["difference"] for d in results["differences"]
+        if d["task"] == "drawer-open-v3" and d["shift"] not in (CLEAN, "object_size")
+    ]  # fmt: skip
+    assert len(cells) == 24
+    assert gained["estimate"] == pytest.approx(np.mean(cells))
 
 
 def test_the_expert_is_a_control_and_no_rival(results: Results) -> None:
@@ -177,6 +194,14 @@ def test_conditions_of_one_policy_match_by_training_seed_and_unlike_policies_by_
     across = pairing.common([("a", "reach", "fog", 1), ("b", "reach", "fog", 1)])
     assert across.tolist() == [[[True, False], [False, True]]]
     assert not pairing.common([("b", "reach", CLEAN, 0), ("b", "reach", "fog", 1)]).size
+
+
+def test_policies_are_compared_at_the_severities_that_both_have() -> None:
+    episodes = [
+        *cell("b", "fog", 1, "0011"), *cell("a", "fog", 1, "0111"), *cell("a", "fog", 2, "0000"), *cell("b", "fog", 3, "11"),
+    ]  # fmt: skip
+    [gained] = [m for m in summarise(episodes, {})["means"] if (m["kind"], m["shift"]) == ("difference", "fog")]
+    assert (gained["cells"], gained["estimate"]) == (1, -0.25)  # the later of the alphabet less the first
 
 
 @pytest.mark.parametrize(("seeds_of_b", "beside"), [((2,), [2]), ((1, 2), [1, 2]), ((2, 3), [0, 1]), ((7,), [0])])

@@ -67,6 +67,49 @@ def test_one_training_seed_is_students_interval_where_that_is_right() -> None:
     assert interval.training == 0
 
 
+def test_with_one_training_seed_its_variance_is_that_of_a_mean_of_independent_means() -> None:
+    """The unbiased one, of tasks of different sizes too."""
+    rng = np.random.default_rng(4)
+    strata = [rng.normal(size=(1, n)) for n in (5, 9, 30)]
+    interval = hierarchical_mean(strata, bounds=(-9, 9))
+    assert interval.episodes == pytest.approx(sum(stats.sem(table[0]) ** 2 for table in strata) / 9)
+
+
+@pytest.mark.parametrize(
+    ("training", "state", "noise", "tasks", "parts"),
+    [(2, 3, 1, 1, (3, 9)), (2, 3, 1, 2, (3.5, 4.5)), (3, 0.5, 1, 1, (8, 1)), (0.5, 3, 1, 1, (0, 9))],
+)
+def test_variance_is_that_of_two_way_clustering_and_splits_into_its_parts(
+    training: float, state: float, noise: float, tasks: int, parts: tuple[float, float]
+) -> None:
+    """Two seeds, two states: squares of their luck and of what is neither's are the variances of their means."""
+    ways = np.array([-1.0, 1.0])
+    table = training * ways[:, None] + state * ways + noise * np.outer(ways, ways)
+    interval = hierarchical_mean([table] * tasks, bounds=(-99, 99))
+    assert (interval.training, interval.episodes) == pytest.approx(parts)
+
+
+def lean(strata: list[np.ndarray]) -> float:
+    """How much further the interval reaches up than down."""
+    interval = hierarchical_mean(strata, bounds=(-9, 9))
+    return (interval.high - interval.estimate) / (interval.estimate - interval.low)
+
+
+def test_tasks_are_drawn_apart_so_that_the_lean_of_each_evens_out() -> None:
+    rare = np.zeros((1, 20))
+    rare[0, 0] = 1
+    assert lean([rare]) > 1.8
+    assert lean([rare] * 25) < 1.3
+
+
+def test_states_of_many_tasks_count_no_more_than_their_part() -> None:
+    """The luck of training alone gives the interval its lean, however many tasks there are to average over."""
+    luck = np.repeat([[0.0], [0.0], [0.0], [1.0]], 20, axis=1)
+    strata = [luck + 0.4 * np.random.default_rng(task).choice((-1, 1), size=(1, 20)) for task in range(25)]
+    assert lean(strata) == pytest.approx(lean([luck]), rel=0.1)
+    assert lean([luck]) > 1.5
+
+
 def test_few_training_seeds_that_differ_make_it_wide() -> None:
     """With the luck of training alone, it is Student's interval of the training seeds."""
     table = np.repeat([[0.2], [0.5], [0.6]], 30, axis=1)
@@ -108,6 +151,7 @@ def test_without_variation_it_keeps_a_width() -> None:
     certain = hierarchical_mean([np.ones((1, 20))])
     assert certain.high == 1
     assert certain.low == pytest.approx(wilson(20, 20).low)
+    assert hierarchical_mean([np.ones((1, 20)), np.ones((1, 5))]).low == pytest.approx(wilson(25, 25).low)
 
 
 def test_what_would_settle_it() -> None:

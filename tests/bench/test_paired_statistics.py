@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lerobot_policy_dap.bench.statistics import (
+    Interval,
     episodes_to_settle,
     holm,
     mcnemar_exact,
@@ -159,6 +160,11 @@ def test_episodes_to_settle_gives_the_power_it_promises() -> None:
     draws = np.random.default_rng(0).multinomial(n, [0.5, 0.2, 0.08, 0.22], size=20_000)
     z = (draws[:, 1] - draws[:, 2]) / np.sqrt(draws[:, 1] + draws[:, 2])
     assert np.mean(abs(z) > stats.norm.isf(0.025)) == pytest.approx(0.8, abs=0.02)
+
+
+def test_an_interval_that_ends_at_zero_holds_it() -> None:
+    assert [Interval(0.0, low, high).excludes_zero() for low, high in ((0.1, 0.2), (-0.2, -0.1))] == [True, True]
+    assert not any(Interval(0.0, low, high).excludes_zero() for low, high in ((0, 0.2), (-0.2, 0), (-0.1, 0.1)))
 
 
 def test_bad_shapes_are_refused() -> None:

@@ -12,6 +12,13 @@ from lerobot_policy_dap.flow import Coupling, Seen, flow_losses, outcome_of, sam
 FEEDING = [c for c in Coupling if c.feeds_policy]
 
 
+def asked_for(model, monkeypatch):
+    """The flow times for which the model's condition is asked."""
+    times, condition = [], model.condition
+    monkeypatch.setattr(model, "condition", lambda t, *told: times.append(t) or condition(t, *told))
+    return times
+
+
 def data(rows=B):
     g = torch.Generator().manual_seed(7)
     return tuple(torch.randn(rows, *n, generator=g) for n in ((D,), (H, A), (S,)))
@@ -153,10 +160,12 @@ def test_training_shows_each_model_what_the_method_page_says(coupling):
 
 
 @pytest.mark.parametrize("coupling", FEEDING)
-def test_an_outcome_made_from_noise_shows_the_policy_nothing_of_the_true_one(coupling):
+def test_an_outcome_made_from_noise_shows_the_policy_nothing_of_the_true_one(coupling, monkeypatch):
     """In training as when acting the dynamics sees noise at its time 1, and is told of the chunk what it always is."""
     policy, dynamics = watched()
+    times = asked_for(dynamics, monkeypatch)
     losses(policy, dynamics, coupling, outcome_from_noise=True)
+    assert all((t == 1).all() for t in times)
     usual = watched()
     losses(*usual, coupling)
     context, action, outcome = data()
@@ -168,15 +177,20 @@ def test_an_outcome_made_from_noise_shows_the_policy_nothing_of_the_true_one(cou
     policy_again, dynamics_again = watched()
     losses(policy_again, dynamics_again, coupling, outcome_from_noise=True, batch=(context, action, -outcome))
     assert torch.equal(policy.shown[-1], policy_again.shown[-1])
+    if coupling is not Coupling.SHUFFLED:
+        first = dynamics.calls[0]
+        assert torch.equal(policy.shown[-1], first.x_t - first.velocity)  # ŝ of time 1, whatever t is
     assert not torch.equal(policy.shown[-1], usual[0].shown[-1])
 
 
 @pytest.mark.parametrize("coupling", FEEDING)
-def test_generation_with_an_outcome_made_from_noise_shows_what_training_shows(coupling):
+def test_generation_with_an_outcome_made_from_noise_shows_what_training_shows(coupling, monkeypatch):
     policy, dynamics = watched()
+    times = asked_for(dynamics, monkeypatch)
     context, action_noise, outcome_noise = noises()
     got = sample(policy, dynamics, coupling, context, action_noise, outcome_noise, 4, outcome_from_noise=True)
     assert all(call.x_t is outcome_noise and call.t == 1 for call in dynamics.calls)
+    assert all((t == 1).all() for t in times)
     assert torch.equal(got.outcome, outcome_noise - dynamics.calls[-1].velocity)
 
 

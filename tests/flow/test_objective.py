@@ -51,6 +51,16 @@ def test_the_alignment_gradient_reaches_the_policy_through_its_estimate_and_nowh
     assert gradients(policy) == 0
 
 
+@pytest.mark.parametrize("coupling", [Coupling.AGNOSTIC, Coupling.ONE_WAY])
+def test_a_policy_whose_estimate_the_dynamics_is_not_told_is_not_aligned(models, coupling):
+    """The draft is made without gradient."""
+    policy, dynamics = models
+    found = losses(policy, dynamics, coupling, align=True)
+    (found.dynamics + found.dynamics_true).backward()
+    assert gradients(policy) == 0
+    assert gradients(dynamics) > 0
+
+
 def test_the_dynamics_loss_reaches_what_it_is_told_of_the_observation_unless_that_is_cut(models):
     context, action, outcome = data()
     for teach in (True, False):

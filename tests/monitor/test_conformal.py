@@ -45,6 +45,13 @@ def test_chunks_of_exchangeable_episodes_are_flagged_no_more_than_promised(episo
     assert np.mean(flagged) <= alpha + 1e-9
 
 
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), min_size=1, max_size=6), st.integers(0, 3))
+def test_a_chunks_p_value_counts_of_each_episode_the_share_that_is_as_strange(episodes, score):
+    as_strange = sum(np.mean([s >= score for s in episode]) for episode in episodes)
+    assert chunk_p_values(episodes, score) == pytest.approx((1 + as_strange) / (len(episodes) + 1))
+
+
 def test_the_rate_is_not_only_kept_but_used():
     """Continuous scores and n + 1 a multiple of 1 / alpha: the rate is alpha itself."""
     rng = np.random.default_rng(0)

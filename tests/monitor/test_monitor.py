@@ -2,12 +2,14 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from monitor_support import EVERY, OFFSETS, batch, episode
 
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.flow import Coupling
 from lerobot_policy_dap.monitor.monitor import Monitor, find_monitor
 from lerobot_policy_dap.monitor.scores import SCORES, ScoreName, episode_scores, fit
 
@@ -60,6 +62,17 @@ def test_an_alarm_stays_until_the_episode_is_reset_and_p_never_rises():
     assert monitor.observe(batch(strange[:1]), ["robot"]).alarm[0]  # the same episode goes on
     monitor.reset("robot")
     assert not monitor.observe(batch(strange[:1]), ["robot"]).alarm[0]
+
+
+def test_the_distance_from_what_was_expected_is_a_root_mean_square_whatever_the_score():
+    policy = SimpleNamespace(
+        config=SimpleNamespace(arm=Coupling.TWO_WAY, outcome_offsets=OFFSETS, n_action_steps=EVERY),
+        expected_outcome=None,
+    )
+    plans = episode(np.random.default_rng(6), wrong=16, noise=0.0)  # it stands still at 16, two plans later
+    for monitor in (made(ScoreName.KNN).telling_distance(policy), Monitor.uncalibrated(policy)):
+        told = [v.outcome_distance[0] for v in verdicts(monitor, plans[:6])]
+        np.testing.assert_allclose(told, [math.nan, 0, 0, EVERY, 2 * EVERY, 2 * EVERY], atol=1e-5)
 
 
 def test_clients_have_episodes_of_their_own_whatever_their_company():

@@ -1,14 +1,17 @@
 """Scores: the right prediction against the right observation, in the right units."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from monitor_support import OFFSETS, S, episode
 
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.monitor.covariance import shrunk_covariance, whitening
 from lerobot_policy_dap.monitor.scores import (
+    NEIGHBOURS,
     SCORES,
     Dynamics,
     Mahalanobis,
@@ -19,7 +22,7 @@ from lerobot_policy_dap.monitor.scores import (
     fit,
     residual,
 )
-from lerobot_policy_dap.monitor.signals import Signals
+from lerobot_policy_dap.monitor.signals import SAMPLES, Signal, Signals, read_signals
 
 
 def plan(step, observed, *expected):
@@ -40,6 +43,7 @@ def test_the_prediction_that_ends_now_is_compared_and_the_longest_of_several():
 def test_between_two_expectations_the_way_is_straight():
     seen = [plan(0, 2, 10, 30), plan(4, 7, 0, 0)]
     assert residual(seen, (8, 16)).value.tolist() == [7 - 6.0]  # half way from 2 to 10
+    assert residual([plan(0, 2, 10, 30), plan(2, 7, 0, 0)], (8, 16)).value.tolist() == [7 - 4.0]  # a quarter
     late = [plan(0, 2, 10, 30), plan(12, 25, 0, 0)]
     found = residual(late, (8, 16))
     assert (found.value.tolist(), found.place) == ([25 - 20.0], 1)  # half way from 10 to 30
@@ -71,6 +75,38 @@ def test_encodings_far_from_demonstrations_are_strange_by_either_measure():
         assert near.max() < far.min()
 
 
+def test_the_spread_is_the_standard_deviation_among_chunks_for_one_observation():
+    """Of chunks that differ from step to step alike, by 0 to 7 for one row and twice that for the other."""
+    shape = torch.tensor([[1.0, 5.0], [-3.0, 2.0]]).expand(2, 2, 2)
+    drawn = iter(shape + i * torch.tensor([1.0, 2.0]).reshape(2, 1, 1) for i in range(SAMPLES))
+    policy = SimpleNamespace(config=SimpleNamespace(device="cpu"), predict_action_chunk=lambda batch: next(drawn))
+    found = read_signals(policy, {}, None, frozenset({Signal.SPREAD})).spread
+    np.testing.assert_allclose(found, np.std(np.arange(SAMPLES), ddof=1) * np.array([1, 2]), rtol=1e-6)
+
+
+def encoded(*rows):
+    return [Plan(step, Signals(np.array(row, np.float32))) for step, row in enumerate(rows)]
+
+
+def test_the_distance_to_neighbours_is_the_mean_over_the_nearest_few():
+    rng = np.random.default_rng(7)
+    seen, asked = rng.normal(size=(12, 3)), rng.normal(size=3)
+    score = Neighbours.fit([encoded(*seen[:5]), encoded(*seen[5:])])
+    nearest = np.sort(np.linalg.norm((seen - asked) / seen.std(axis=0), axis=1))[:NEIGHBOURS]
+    assert score(encoded(asked)) == pytest.approx(nearest.mean(), rel=1e-4)
+    alone = Neighbours.fit(
+        [encoded(*seen[:2])]
+    )  # fewer than are asked for: none to itself, 2 in each of 3 to the other
+    assert alone(encoded(seen[0])) == pytest.approx(np.sqrt(12) / 2, rel=1e-4)
+
+
+def test_a_dimension_that_hardly_varies_is_no_unit():
+    rng = np.random.default_rng(8)
+    score = Neighbours.fit([encoded(*rng.normal(size=(40, 2)) * (1.0, 1e-6))])
+    usual, moved = (score(encoded((0.0, place))) for place in (0.0, 1e-3))
+    assert moved == pytest.approx(usual, abs=0.1)
+
+
 def test_what_is_not_finite_is_the_strangest_of_all():
     rng = np.random.default_rng(2)
     demonstrations = [episode(rng) for _ in range(5)]
@@ -96,6 +132,15 @@ def test_mahalanobis_distance_is_the_one_of_the_shrunk_covariance():
     centre, W = whitening(x)
     away = x[7] - mean
     assert np.sum((W @ (x[7] - centre)) ** 2) == pytest.approx(away @ np.linalg.solve(covariance, away), rel=1e-3)
+
+
+def test_the_shrunk_covariance_is_of_deviations_from_the_mean():
+    x = np.random.default_rng(6).normal(size=(20, 4))
+    mean, covariance = shrunk_covariance(x)
+    moved, same = shrunk_covariance(x + 100)
+    np.testing.assert_allclose(moved, mean + 100)
+    np.testing.assert_allclose(same, covariance, atol=1e-9)
+    assert np.trace(covariance) == pytest.approx(x.var(axis=0).sum())  # shrinking keeps it
 
 
 def test_shrinking_vanishes_with_many_samples_and_saves_few():

@@ -52,6 +52,18 @@ def test_rows_that_come_one_by_one_are_standardised_by_what_came_before():
     torch.testing.assert_close(standardize.running_var.sqrt(), torch.tensor([0.1, 3.0]), atol=0, rtol=0.2)
 
 
+def test_rows_that_come_one_by_one_have_the_mean_and_variance_of_what_came_with_fading_weights():
+    """Among it, as heavy as what has faded, the standard normal that was there before the first."""
+    rows, momentum = torch.tensor([3.0, -1.0, 7.0, 2.0]), 0.3
+    standardize = Standardize(1, momentum)
+    for row in rows:
+        standardize(row.reshape(1, 1))
+    weights = momentum * (1 - momentum) ** torch.arange(3, -1, -1)
+    mean = (weights * rows).sum()
+    variance = (weights * rows.square()).sum() + (1 - momentum) ** 4 - mean.square()
+    torch.testing.assert_close((standardize.running_mean[0], standardize.running_var[0]), (mean, variance))
+
+
 @pytest.mark.parametrize("rank", [1, 3, 10])
 def test_effective_rank_of_equal_directions_is_their_number(rank):
     torch.manual_seed(0)
@@ -130,6 +142,8 @@ def test_hues_turn_by_one_angle_a_row_within_the_reach(autocast):
     of_row = turns.flatten(1)
     torch.testing.assert_close(of_row, of_row[:, :1].expand_as(of_row), atol=1e-3, rtol=0)
     assert 0.1 < of_row.abs().max() <= 0.1251
+    assert of_row.min() < -0.1  # to either side
+    assert of_row.max() > 0.1
     assert random_hue(torch.rand(50, 1, 3, 4, 4), 0.5).min() >= 0
 
 
@@ -184,6 +198,16 @@ def test_an_untrained_velocity_is_that_of_standard_normal_data(make):
     slope = (t - (1 - t)) / (t**2 + (1 - t) ** 2)
     expected = slope.reshape(-1, 1, 1) * x
     torch.testing.assert_close(model(x, t, model.condition(t, context), feedback), expected)
+
+
+@pytest.mark.parametrize("feedback", [1, 500])
+def test_a_feedback_that_says_nothing_yet_leaves_the_flow_sample_its_weight(feedback):
+    """At first the sample is embedded as by a layer of its own, and the feedback not at all."""
+    torch.manual_seed(0)
+    embed = VelocityMLP((4, 5), context_dim=4, feedback_dim=feedback, hidden=400, depth=1).embed
+    assert not embed.weight[:, 20:].any()
+    alone = nn.Linear(20, 400)
+    assert embed.weight[:, :20].std().item() == pytest.approx(alone.weight.std().item(), rel=0.03)
 
 
 @VELOCITIES

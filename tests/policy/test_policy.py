@@ -125,6 +125,20 @@ def test_all_arms_have_the_same_weights():
     assert all(of == shapes["none"] for of in shapes.values())
 
 
+@pytest.mark.parametrize("coupling", list(Coupling))
+def test_what_is_trained_is_what_a_loss_can_reach(coupling):
+    """The dynamics where it is learned, and never the averaged encoder, which follows by itself."""
+    made = policy(coupling=coupling, cameras=(CAMERA,))
+    trained = {id(p) for p in made.get_optim_params()}
+    for part, learned in (
+        ("encoder", True),
+        ("policy", True),
+        ("dynamics", coupling.learns_dynamics),
+        ("target_encoder", False),
+    ):
+        assert all((id(p) in trained) == learned for p in getattr(made, part).parameters()), part
+
+
 @pytest.mark.parametrize("velocity", ["mlp", "transformer"])
 @pytest.mark.parametrize("options", [{"outcome_offsets": (3, 6)}, {"outcome_grid": 2},
                                      {"outcome_offsets": (0,)}, {"outcome_offsets": (0, 4), "outcome_grid": 1}])  # fmt: skip
@@ -150,6 +164,8 @@ def test_outcomes_at_several_steps_and_of_several_cells(velocity, options):
 
 def test_what_is_observed_later_is_what_training_asked_to_expect():
     made = policy(outcome_offsets=(2, 6)).eval()
+    made.standardize.running_mean.fill_(0.3)
+    made.standardize.running_var.fill_(4.0)
     given = batch(made)
     asked = made._by_offset(made._outcome(given, torch.zeros(5, 1))[0])
     for i, offset in enumerate((2, 6)):

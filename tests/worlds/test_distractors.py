@@ -1,5 +1,6 @@
 """Distractors stand where they disturb nothing, in sight."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from lerobot_policy_dap.worlds.shifts import SHIFTS, Scene, draw
 from lerobot_policy_dap.worlds.shifts.distractors import (
     CLEARANCE,
     PATH_CLEARANCE,
+    _way,
     distance_to_segment,
     footprint_radius,
 )
@@ -44,6 +46,23 @@ def test_a_lower_severitys_are_the_first_of_a_highers(scene: Scene, seed: int) -
     most = draw("distractors", 5, scene, seed).geoms
     for severity, count in enumerate(SHIFTS["distractors"].magnitudes, 1):
         assert draw("distractors", severity, scene, seed).geoms == most[: int(count)]
+
+
+def test_the_gripper_is_looked_for_all_along_its_way(scene: Scene) -> None:
+    """A point on every eleventh of a leg, and none beside it."""
+    corners = ((0.0, 0.5, 0.1), (0.3, 0.5, 0.1), (0.3, 0.9, 0.3))
+    way = _way(replace(scene, path=corners))
+    for start, end in pairwise(np.array(corners)):
+        for part in np.linspace(0, 1, 12):
+            assert np.linalg.norm(way - (start + part * (end - start)), axis=1).min() < 1e-9
+    assert all(
+        min(
+            np.linalg.norm(point - a) + np.linalg.norm(point - b) - np.linalg.norm(a - b)
+            for a, b in pairwise(np.array(corners))
+        )
+        < 1e-9
+        for point in way
+    )
 
 
 def test_they_are_of_several_shapes(scene: Scene) -> None:

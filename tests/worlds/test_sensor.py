@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image, ImageEnhance
 from worlds_support import ROOM_ALONE
 
 from lerobot_policy_dap.worlds.shifts import sensor
@@ -99,6 +100,19 @@ def test_brightness_and_contrast_are_linear_in_values() -> None:
     np.testing.assert_array_equal(sensor.brightness(frame, 1.5, rng())[0, 0], [90, 150, 210])
     halved = sensor.contrast(frame, 0.5, rng())[0, 0].astype(float)
     np.testing.assert_allclose(np.diff(halved), 20, atol=1)
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.7])
+def test_brightness_and_contrast_are_pillows(factor: float) -> None:
+    """Within the level by which Pillow rounds the mean grey and cuts off fractions."""
+    colours = rng().integers(0, 256, (32, 32, 3)) * np.array([1.0, 0.5, 0.2])  # far from grey
+    frame = colours.astype(np.uint8)
+    for effect, theirs in (
+        (sensor.brightness, ImageEnhance.Brightness),
+        (sensor.contrast, ImageEnhance.Contrast),
+    ):
+        expected = np.array(theirs(Image.fromarray(frame)).enhance(factor)).astype(int)
+        np.testing.assert_allclose(effect(frame, factor, rng()), expected, atol=1.01)
 
 
 def test_jpeg_is_worse_at_lower_quality() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from worlds_support import frame, geoms_seen
 
 from lerobot_policy_dap.worlds.shifts import SHIFTS, Scene, draw
@@ -81,6 +82,16 @@ def test_lamps_turn_about_one_axis_by_the_stated_angle(scene: Scene, seed: int) 
     np.testing.assert_allclose(axes, np.tile(axes[0], (5, 1)), atol=1e-6)
 
 
+def test_lamps_keep_their_place_about_the_tables_centre(scene: Scene) -> None:
+    """They turn as one thing: their distances from it stay, and where each of them points seen from it."""
+    centre = np.array([0.0, 0.6, 0.0])
+    change = draw("light_direction", 5, scene, 3).values
+    before, after = ((values["light_pos"] - centre, values["light_dir"]) for values in (scene.values, change))
+    np.testing.assert_allclose(np.linalg.norm(after[0], axis=1), np.linalg.norm(before[0], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(after[0] @ after[1].T, before[0] @ before[1].T, atol=1e-6)
+    assert np.abs(after[0] - before[0]).max() > 0.1
+
+
 def test_the_light_on_the_table_has_the_stated_temperature(world: World, table: NDArray[np.bool_]) -> None:
     """Within 12 %, by another formula than the factor's: McCamy (1992), CCT from chromaticity."""
     clean = to_linear(frame(world, "none", 0)[table] / 255).mean(axis=0)
@@ -153,6 +164,7 @@ def test_paint_is_at_the_stated_distance_in_one_direction(scene: Scene, seed: in
         painted = draw("object_color", severity, scene, seed).values["geom_rgba"]
         moves.append(to_lab(painted[geoms, :3]) - to_lab(scene.geom_color[geoms]))
         np.testing.assert_allclose(np.linalg.norm(moves[-1], axis=-1), distance, atol=0.1)
+        assert (draw("object_color", severity, scene, seed).values["geom_matid"][geoms] == -1).all()
         rest = np.setdiff1d(np.arange(len(painted)), geoms)
         np.testing.assert_array_equal(painted[rest], scene.values["geom_rgba"][rest])
     units = np.array([move / np.linalg.norm(move, axis=-1, keepdims=True) for move in moves])
@@ -205,6 +217,17 @@ def test_every_camera_is_displaced_and_turned_by_the_stated_amount(name: str) ->
             assert np.degrees(angle) == pytest.approx(amount, abs=1e-3)
             ways.append(way / np.linalg.norm(way))
         np.testing.assert_allclose(ways, np.tile(ways[0], (5, 1)), atol=1e-6)
+
+
+def test_both_of_mujocos_forms_of_a_cameras_pose_stay_one_pose(scene: Scene) -> None:
+    """A fixed camera's place in its body is its place in the world: it is read from the one, a tracking one's from
+    the other."""
+    change = draw("camera_pose", 5, scene, 0).values
+    for camera in scene.cameras:
+        turn = Rotation.from_quat(change["cam_quat"][camera], scalar_first=True).as_matrix()
+        np.testing.assert_allclose(change["cam_mat0"][camera].reshape(3, 3), turn, atol=1e-9)
+        moved = [change[name][camera] - scene.values[name][camera] for name in ("cam_pos", "cam_pos0")]
+        np.testing.assert_allclose(*moved, atol=1e-9)
 
 
 def test_what_the_moved_camera_sees_moves_as_projected(world: World) -> None:

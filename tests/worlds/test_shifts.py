@@ -78,6 +78,24 @@ def test_a_factor_describes_itself(shift: str) -> None:
     assert factor.physical == (shift == "object_size")
 
 
+def test_what_is_drawn_from_the_seed_goes_either_way(scene: Scene) -> None:
+    """About as often, by the same amount."""
+    loose = replace(scene, loose_objects=("puck",))
+    changes = {
+        name: [draw(name, 2, loose, seed) for seed in range(40)]
+        for name in ("light_intensity", "sensor_exposure", "object_size")
+    }
+    lamp = scene.values["light_diffuse"].max()
+    steps = {
+        "light_intensity": [np.log2(c.values["light_diffuse"].max() / lamp) for c in changes["light_intensity"]],
+        "sensor_exposure": [c.frame_effects[0].magnitude for c in changes["sensor_exposure"]],
+        "object_size": [100 * (c.object_scale - 1) for c in changes["object_size"]],
+    }
+    for name, moved in steps.items():
+        np.testing.assert_allclose(np.abs(moved), SHIFTS[name].magnitudes[1], rtol=1e-5)
+        assert 8 < (np.array(moved) > 0).sum() < 32, name
+
+
 def test_factors_combine_and_each_goes_where_it_goes_alone(scene: Scene) -> None:
     direction, color, camera = SHIFTS["light_direction"], SHIFTS["table_color"], SHIFTS["camera_pose"]
     both = direction & color & camera
