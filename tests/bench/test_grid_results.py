@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from synthetic_bench import make_grid, make_grid_meta
 from test_bench_results import cell, find
 
 from lerobot_policy_dap.bench.episodes import BLIND, CLEAN, Episode
-from lerobot_policy_dap.bench.exact import matched_sets
+from lerobot_policy_dap.bench.exact import matched_sets, sign_flips
 from lerobot_policy_dap.bench.hierarchy import hierarchical_mean
 from lerobot_policy_dap.bench.means import ALL, area_weights
 from lerobot_policy_dap.bench.pairing import Pairing
@@ -194,6 +195,34 @@ def test_conditions_of_one_policy_match_by_training_seed_and_unlike_policies_by_
     across = pairing.common([("a", "reach", "fog", 1), ("b", "reach", "fog", 1)])
     assert across.tolist() == [[[True, False], [False, True]]]
     assert not pairing.common([("b", "reach", CLEAN, 0), ("b", "reach", "fog", 1)]).size
+
+
+def test_a_difference_has_the_p_of_all_its_cells_together(episodes: list[Episode], results: Results) -> None:
+    """One state with its severities is one difference: it is told by the sum over them."""
+    states = []
+    for task in SMALL["tasks"]:
+        where = {"task": task, "shift": "distractors"}
+        one, other = (
+            sum(table(episodes, policy=policy, severity=s, **where) for s in (2, 5))
+            for policy in ("act", "dap_two_way")
+        )
+        states.append((one - other).ravel())
+    gained = find(results["means"], kind="difference", task=ALL, shift="distractors")
+    assert gained["p"] == pytest.approx(sign_flips(np.concatenate(states)))
+
+
+def test_the_more_questions_the_more_seeds_would_settle_one() -> None:
+    """Planned for the hardest step of Holm."""
+
+    def asked(*shifts: str) -> int:
+        episodes = cell("p", CLEAN, 0, "1" * 40)
+        for shift in shifts:
+            episodes += cell("p", shift, 1, "1" * 38 + "00")
+        drop = find(summarise(episodes, {})["means"], kind="drop", shift="fog")
+        [seeds] = re.findall(r"about ([\d,]+) seeds", drop["verdict"])
+        return int(seeds.replace(",", ""))
+
+    assert asked("fog") < asked("fog", "rain") < asked("fog", "rain", "snow", "hail")
 
 
 def test_policies_are_compared_at_the_severities_that_both_have() -> None:

@@ -132,6 +132,9 @@ def test_a_damaged_monitor_is_refused_in_one_line(folder, damage):
 def test_too_few_episodes_and_a_score_that_tells_nothing_are_refused():
     with pytest.raises(UserError, match="at least 19"):
         made(episodes=18)
+    spread, told, silent = fit(ScoreName.SPREAD, [], ()), np.arange(3.0), np.full(3, np.nan)
+    with pytest.raises(UserError, match="18 successful"):  # an episode without a score is none
+        Monitor(spread, [told] * 18 + [silent] * 5, 0.05)
     rng = np.random.default_rng(5)
     still = [p._replace(signals=p.signals._replace(spread=np.float32(0))) for p in episode(rng)]
     with pytest.raises(UserError, match="tells nothing apart"):

@@ -9,6 +9,7 @@ import torch
 from monitor_support import OFFSETS, S, episode
 
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.monitor import signals
 from lerobot_policy_dap.monitor.covariance import shrunk_covariance, whitening
 from lerobot_policy_dap.monitor.scores import (
     NEIGHBOURS,
@@ -82,6 +83,43 @@ def test_the_spread_is_the_standard_deviation_among_chunks_for_one_observation()
     policy = SimpleNamespace(config=SimpleNamespace(device="cpu"), predict_action_chunk=lambda batch: next(drawn))
     found = read_signals(policy, {}, None, frozenset({Signal.SPREAD})).spread
     np.testing.assert_allclose(found, np.std(np.arange(SAMPLES), ddof=1) * np.array([1, 2]), rtol=1e-6)
+
+
+def test_drawing_chunks_for_their_spread_takes_no_noise_from_anybody():
+    policy = SimpleNamespace(
+        config=SimpleNamespace(device="cpu"), predict_action_chunk=lambda batch: torch.randn(2, 3, 1)
+    )
+    before = torch.get_rng_state()
+    first, again = (read_signals(policy, {}, None, frozenset({Signal.SPREAD})).spread for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_chunks_are_drawn_for_the_row_whose_spread_they_are(monkeypatch):
+    """Where a chunk is a function of what is seen alone, no row has any."""
+
+    def drawn(policy, dynamics, arm, context, actions, outcomes):
+        return SimpleNamespace(action=context.unsqueeze(1))
+
+    monkeypatch.setattr(signals, "sample", drawn)
+    config = SimpleNamespace(device="cpu", arm=None, generation={})
+    policy = SimpleNamespace(
+        config=config, policy=None, dynamics=None, chunk_shape=(1, 4), outcome_shape=(3,), observed_outcome=None,
+        context_now=lambda batch: torch.arange(12.0).reshape(3, 4),
+    )  # fmt: skip
+    assert read_signals(policy, {}, None, frozenset({Signal.SPREAD})).spread.tolist() == [0, 0, 0]
+
+
+def test_each_offset_is_measured_in_residuals_of_its_own():
+    """A step ahead is off by -1 or 3, two are by 10 or 50: what is usual of one would be strange of the other."""
+    episodes = [
+        [plan(0, 0, 100, 200), plan(8, 100 + near, 0, 0), plan(16, 200 + far, 0, 0)]
+        for near, far in ((-1, 10), (3, 50))
+    ]
+    score = Dynamics.fit(episodes, (8, 16))
+    np.testing.assert_allclose(score.means, [[1], [30]])
+    for steps in (2, 3):
+        assert [score(episode[:steps]) for episode in episodes] == pytest.approx([1, 1], rel=1e-4)
 
 
 def encoded(*rows):

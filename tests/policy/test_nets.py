@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer
+from lerobot_policy_dap.nets import ImageEncoder, VelocityMLP, VelocityTransformer, velocity_network
 from lerobot_policy_dap.nets.augment import augmented, hue_rotation, random_hue, random_light, random_shift
 from lerobot_policy_dap.nets.normalisation import PlanarGroupNorm
 from lerobot_policy_dap.nets.statistics import Standardize, effective_rank
+from lerobot_policy_dap.nets.transformer import HEAD_DIM
 from lerobot_policy_dap.nets.velocity import TimeEmbedding
 
 
@@ -210,6 +211,12 @@ def test_a_feedback_that_says_nothing_yet_leaves_the_flow_sample_its_weight(feed
     assert embed.weight[:, :20].std().item() == pytest.approx(alone.weight.std().item(), rel=0.03)
 
 
+def test_a_wider_transformer_has_more_heads_of_one_width():
+    for heads in (1, 3):
+        made = velocity_network("transformer", (2, 3), (5,), 4, hidden=heads * HEAD_DIM, depth=2)
+        assert [block.heads for block in made.blocks] == [heads] * 2
+
+
 @VELOCITIES
 def test_a_missing_feedback_is_the_null_token(make):
     model = make()
@@ -237,6 +244,17 @@ def test_conditions_of_all_steps_at_once_are_those_of_each(make):
         one = torch.full((6,), t)
         alone = model(x, one, model.condition(one, context), feedback)
         torch.testing.assert_close(model(x, t, together[k], feedback), alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["plain", "residual"])
+def test_convolutions_start_at_the_size_that_a_relu_does_not_shrink(kind):
+    """Variance 2 / fan-in (He et al. 2015)."""
+    torch.manual_seed(0)
+    layers = [m for m in ImageEncoder(["a"], 64, 16, 8, kind).modules() if isinstance(m, nn.Conv2d)]
+    for layer in layers:
+        wanted = (2 / layer.weight[0].numel()) ** 0.5
+        assert layer.weight.std().item() == pytest.approx(wanted, rel=0.15)
+        assert layer.bias is None or not layer.bias.any()
 
 
 @pytest.mark.parametrize("options", [{"kind": "residual"}, {"kind": "plain_gn"}, {"standardize": True}], ids=str)

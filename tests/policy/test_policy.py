@@ -174,6 +174,18 @@ def test_what_is_observed_later_is_what_training_asked_to_expect():
         torch.testing.assert_close(made.observed_outcome(later), asked[:, i])
 
 
+def test_a_monitor_is_told_at_which_step_each_chunk_was_planned():
+    """Whatever steps lay between plans when it was calibrated."""
+    made = policy(n_action_steps=2, monitor=True).eval()
+    told = []
+    made._monitor = SimpleNamespace(look=lambda *_, steps: told.append(steps), reset=lambda: None)
+    for _ in range(2):
+        made.reset()
+        for _ in range(5):
+            made.select_action(now(batch(made)))
+    assert told == 2 * [[0] * 5, [2] * 5, [4] * 5]
+
+
 def test_a_current_frame_target_asks_for_no_other_frame():
     made = policy(coupling="auxiliary", outcome_offsets=(0,)).eval()
     assert made.config.observation_delta_indices == [0]

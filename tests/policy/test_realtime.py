@@ -110,6 +110,14 @@ def test_the_dynamics_is_told_of_the_guided_chunk():
     assert not torch.allclose(plain.outcome, guided.outcome)
 
 
+def test_what_is_executed_meanwhile_is_pulled_fully_and_what_follows_less_and_less():
+    guide = guidance(None, torch.ones(1, 6, 2), 3, 10)
+    pull = -guide(torch.zeros(1, 6, 2), 0.5, torch.zeros_like)[0, :, 0]
+    assert torch.equal(pull[:3], pull[:1].expand(3))
+    assert (pull[2:].diff() < 0).all()
+    assert pull[-1] > 0
+
+
 def test_rows_of_zeros_are_no_actions():
     left = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     assert torch.equal(executable(left), left[None, :3])

@@ -161,6 +161,15 @@ def test_colours_move_together_where_they_can() -> None:
     np.testing.assert_allclose(delta_e(np.array([[0.0] * 3, [1.0] * 3]), apart), 30, atol=1e-6)
 
 
+def test_every_distance_up_to_the_reach_can_be_shown() -> None:
+    """Of saturated colours too, from which a ray may leave what can be shown and end inside again."""
+    for seed in range(150):
+        color = rng(seed).choice([0.0, 0.1, 1.0], size=(1, 3))
+        for distance in (15, 30, 45, 60, 75):
+            moved = at_distance(color, distance, 75, rng(seed))
+            assert delta_e(color, moved) == pytest.approx(distance, abs=1e-6)
+
+
 @pytest.mark.slow
 def test_they_need_no_simulator() -> None:
     code = f"{ROOM_ALONE}\nfrom lerobot_policy_dap.worlds.shifts import sensor\nassert 'mujoco' not in sys.modules"
