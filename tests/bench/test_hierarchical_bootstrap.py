@@ -89,6 +89,14 @@ def test_variance_is_that_of_two_way_clustering_and_splits_into_its_parts(
     assert (interval.training, interval.episodes) == pytest.approx(parts)
 
 
+def test_noise_leaves_the_degrees_of_freedom_to_the_luck_of_training_and_states() -> None:
+    """It has no part in their means, so that the interval narrows by the root of the variance and by nothing else."""
+    ways = np.array([-1.0, 1.0])
+    without = 2 * ways[:, None] + 3 * ways
+    plain, noisy = (hierarchical_mean([without + k * np.outer(ways, ways)], bounds=(-99, 99)) for k in (0, 1))
+    assert noisy.high - noisy.low == pytest.approx((plain.high - plain.low) * np.sqrt(12 / 13))
+
+
 def lean(strata: list[np.ndarray]) -> float:
     """How much further the interval reaches up than down."""
     interval = hierarchical_mean(strata, bounds=(-9, 9))

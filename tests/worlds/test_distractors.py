@@ -13,6 +13,7 @@ from lerobot_policy_dap.worlds.shifts import SHIFTS, Scene, draw
 from lerobot_policy_dap.worlds.shifts.distractors import (
     CLEARANCE,
     PATH_CLEARANCE,
+    _blocked,
     _way,
     distance_to_segment,
     footprint_radius,
@@ -63,6 +64,21 @@ def test_the_gripper_is_looked_for_all_along_its_way(scene: Scene) -> None:
         < 1e-9
         for point in way
     )
+
+
+def test_a_view_is_blocked_by_what_is_on_its_way_and_not_around_its_end() -> None:
+    eye, point = np.zeros(3), np.array([4.0, 0.0, 0.0])
+    middles = {
+        "on the way": (2, 0, 0),
+        "around the end": (4, 0, 0),
+        "beyond": (6, 0, 0),
+        "behind": (-2, 0, 0),
+        "beside": (2, 2, 0),
+    }
+    boxes = np.array(list(middles.values()))[:, None] + np.array([[-0.5], [0.5]])
+    assert dict(zip(middles, _blocked(eye, point, boxes), strict=True)) == {
+        name: name == "on the way" for name in middles
+    }
 
 
 def test_they_are_of_several_shapes(scene: Scene) -> None:
