@@ -328,10 +328,9 @@ def _played(asked: Round) -> str:
 
 def _own(asked: Round, what: str) -> str:
     """The round's `what`, and the arms that have, or whose weights have, another one."""
-    trained = {arm.name: arm for arm in asked.trained}
     others: dict[int, list[str]] = {}
     for arm in asked.arms:
-        own = getattr(trained[arm.weights or arm.name], what)
+        own = getattr(asked.weights_of(arm), what)
         if own not in (None, getattr(asked, what)):
             others.setdefault(own, []).append(arm.name)
     told = "; ".join(f"{', '.join(names)}: {own}" for own, names in others.items())

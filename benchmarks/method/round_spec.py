@@ -93,6 +93,10 @@ class Round:
         """The arms that are trained."""
         return [arm for arm in self.arms if arm.weights is None]
 
+    def weights_of(self, arm: Arm) -> Arm:
+        """The arm whose training an arm acts with: itself, or the one that it names."""
+        return next(other for other in self.trained if other.name == (arm.weights or arm.name))
+
     def collection(self, task: str) -> CollectRequest:
         """The demonstrations and the play of a task."""
         settings = RenderSettings(self.image_size, self.image_size)
@@ -106,8 +110,7 @@ class Round:
 
     def play_of(self, arm: Arm) -> int:
         """Play episodes that an arm, or the one whose weights it runs, learns from."""
-        if arm.weights is not None:
-            return next(self.play_of(other) for other in self.arms if other.name == arm.weights)
+        arm = self.weights_of(arm)
         if arm.play is not None:
             return arm.play
         return self.play.episodes if arm.type == "dap" and self.play is not None else 0

@@ -2,11 +2,11 @@
 
 Seed by seed, collects demonstrations and play, trains every arm task by task, `--workers` trainings at once, and
 evaluates a task as soon as its arms are trained, so that what there is at any time is balanced over the arms, and
-nearly over the tasks. Killed at any moment and
-started again, it goes on; what is finished is in results/NAME/ after every evaluation. A round that is given more
-arms, training seeds, factors or episodes afterwards is extended by these. On another machine it goes on too: an arm
-whose episodes of a task and training seed are all in results/NAME/ is not trained again for them. A round may be like
-another one, and count episodes that are in that one's folder (`read_round`).
+nearly over the tasks. Killed at any moment and started again, it goes on; what is finished is in results/NAME/ after
+every evaluation. A round that is given more arms, training seeds, factors or episodes afterwards is extended by these.
+On another machine it goes on too: an arm whose episodes of a task and training seed are all in results/NAME/ is not
+trained again for them. A round may be like another one, and count episodes that are in that one's folder
+(`read_round`).
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
             collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
             left += _untrained(asked, work, task, seed, lacking)
         to_train = Counter(task for _, task, _ in left)
-        for task in [task for task in missing if not to_train[task]]:
-            evaluate(task, seed, missing[task])
+        for task, lacking in missing.items():
+            if not to_train[task]:
+                evaluate(task, seed, lacking)
         for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
             costs.trained(arm.kind, asked.steps_of(arm), seconds)
             print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
@@ -159,11 +160,10 @@ def _claim(asked: Round, work: Path, task: str, seed: int, missing: Sequence[str
     Raises:
         UserError: there is one of an arm that was declared otherwise.
     """
-    trained = {arm.name: arm for arm in asked.trained}
     for arm in asked.arms:
         if arm.name not in missing:
             continue
-        of = trained[arm.weights or arm.name]
+        of = asked.weights_of(arm)
         made = {"steps": asked.steps_of(of), **asked.train_flags(of), "acts": arm.policy if arm.weights else {}}
         checkpoints = _trained(work, arm, task, seed)
         note = checkpoints.with_name(f"{checkpoints.name}.json")
@@ -266,10 +266,9 @@ def _checkpoint(asked: Round, work: Path, arm: Arm, task: str, seed: int) -> Pat
     """What an arm acts with: its own training, or another's weights under its own configuration."""
     if arm.weights is None:
         return _trained(work, arm, task, seed)
-    trained = next(other for other in asked.arms if other.name == arm.weights)
     out = _trained(work, arm, task, seed)
     if not out.exists():
-        source = checkpoint_folder(_trained(work, trained, task, seed))
+        source = checkpoint_folder(_trained(work, asked.weights_of(arm), task, seed))
         with replacing_folder(out) as part:
             shutil.copytree(source, part, dirs_exist_ok=True)
             coupling = {} if "coupling" in arm.policy else {"coupling": arm.name}

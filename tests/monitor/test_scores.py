@@ -132,9 +132,8 @@ def test_the_distance_to_neighbours_is_the_mean_over_the_nearest_few():
     score = Neighbours.fit([encoded(*seen[:5]), encoded(*seen[5:])])
     nearest = np.sort(np.linalg.norm((seen - asked) / seen.std(axis=0), axis=1))[:NEIGHBOURS]
     assert score(encoded(asked)) == pytest.approx(nearest.mean(), rel=1e-4)
-    alone = Neighbours.fit(
-        [encoded(*seen[:2])]
-    )  # fewer than are asked for: none to itself, 2 in each of 3 to the other
+    # Fewer than are asked for: none to itself, 2 in each of 3 dimensions to the other.
+    alone = Neighbours.fit([encoded(*seen[:2])])
     assert alone(encoded(seen[0])) == pytest.approx(np.sqrt(12) / 2, rel=1e-4)
 
 
