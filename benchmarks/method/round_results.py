@@ -170,7 +170,7 @@ def table(found: Found) -> str:
         ),
     ]
     for other, differences in found.beside.items():
-        lines += ["", f"## {asked.main} minus {other}", "", *_comparison(differences)]
+        lines += ["", f"## {asked.main} minus {other}", "", *comparison(differences)]
     if len(pairing.tasks) > 1:
         lines += ["", "## By task: clean / shifted", "", *_by_task(pairing, means)]
     made = " ".join([f"`{found.command}`, {machine()}; {pairing.versions}.", *asked.notes])
@@ -250,7 +250,8 @@ def _adjusted(beside: Mapping[str, list[Mean]]) -> dict[str, list[Mean]]:
     return {other: [adjusted(other, m) for m in means] for other, means in beside.items()}
 
 
-def _comparison(differences: Iterable[Mean]) -> list[str]:
+def comparison(differences: Iterable[Mean]) -> list[str]:
+    """Differences of two arms as a table in Markdown."""
     return markdown(
         ["under", "points", "p", "p (Holm)", "established"],
         [

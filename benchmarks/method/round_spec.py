@@ -162,16 +162,19 @@ def _like(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     lender, lent = content.pop("like", None), content.pop("lent", [])
     if lender is None:
         raise UserError(f"{path}: arms are lent, but no round says `like`")
-    base = _content(path.with_name(f"{lender}.toml"))
-    theirs, mine = base.pop("arms", {}), content.pop("arms", {})
+    lending = path.with_name(f"{lender}.toml")
+    base = _content(lending)
+    theirs, mine = base.get("arms", {}), content.pop("arms", {})
+    if "like" in base:  # what it borrows is not its to lend
+        base = _like(lending, base)
     for name in lent:
         if name not in theirs or name in mine:
-            what = "is declared here too" if name in mine else f"is none of {lender}"
+            what = "is declared here too" if name in mine else f"is none of {lender}'s own"
             raise UserError(f"{path}: the lent arm {name!r} {what}")
     for name in content:  # episodes of arms that had other data or options would not compare
         if name not in OWN:
             raise UserError(f"{path}: {name!r} is as in {lender}, and cannot be given; own are: {', '.join(OWN)}")
-    given = {name: value for name, value in base.items() if name not in ("main", "notes")}
+    given = {name: value for name, value in base.items() if name not in ("main", "notes", "lender", "lent")}
     arms = {name: theirs[name] for name in lent} | mine
     return given | content | {"arms": arms, "lender": lender, "lent": lent}
 

@@ -160,6 +160,22 @@ def test_a_round_like_another_has_its_data_and_options_and_the_arms_that_it_lend
     assert always.policy["feedback_dropout"] == 0
 
 
+def test_a_round_like_one_that_is_like_another_borrows_what_that_one_has_of_its_own(tmp_path):
+    again = (
+        LIKE.replace('"tiny"', '"more"').replace('["none"]', '["always"]').replace("[arms.always]", "[arms.late]")
+    )
+    between, path = read_round(like(tmp_path)), tmp_path / "again.toml"
+    path.write_text(again)
+    asked = read_round(path)
+    always, _ = asked.arms
+    assert always == between.arms[1]
+    own = {"name": "again", "arms": asked.arms, "lender": "more", "lent": ("always",)}
+    assert asked == replace(between, **own)
+    path.write_text(again.replace('["always"]', '["none"]'))
+    with pytest.raises(UserError, match="the lent arm 'none' is none of more's own"):
+        read_round(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
