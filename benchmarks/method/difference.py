@@ -19,6 +19,7 @@ from round_results import comparable, comparison, find, kept_episodes
 from round_spec import Arm, Round, read_round
 
 from lerobot_policy_dap.bench.episodes import Episode
+from lerobot_policy_dap.cli.options import numbers
 from lerobot_policy_dap.errors import UserError
 
 FOLDER = Path(__file__).parent
@@ -33,10 +34,8 @@ def main(
 ) -> None:
     """Print the difference clean, under each factor and over all, with 95 % intervals."""
     try:
-        wanted = {int(seed) for seed in training_seeds.split(",") if seed}
+        wanted = {*numbers(training_seeds, "--training-seeds")}
         print(difference(first, second, wanted, FOLDER / "rounds", FOLDER / "results"))
-    except ValueError:
-        sys.exit(f"--training-seeds={training_seeds} is no list of numbers as 1,2,3")
     except UserError as error:
         sys.exit(str(error))
 
@@ -64,9 +63,8 @@ def difference(first: str, second: str, wanted: set[int], rounds: Path, results:
         raise UserError(f"{first} and {second} have no training seed in common, or not the tasks of one")
     own = replace(asked, arms=(other, arm), main=arm.name, training_seeds=tuple(seeds), lender=None, lent=())
     found = find(own, both, "")
-    tasks = ", ".join(task.removesuffix("-v3") for task in found.pairing.tasks)
-    told = f"{first} minus {second}: {tasks}; training seeds {', '.join(map(str, seeds))}; {found.episodes:,} episodes."
-    return "\n".join([told, "", *comparison(found.beside[other.name])])
+    of = f"{found.tasks}; training seeds {', '.join(map(str, seeds))}; {found.episodes:,} episodes."
+    return "\n".join([f"{first} minus {second}: {of}", "", *comparison(found.beside[other.name])])
 
 
 def _read(which: str, rounds: Path, results: Path) -> tuple[Round, Arm, list[Episode]]:

@@ -115,6 +115,11 @@ class Found:
         """The task that means of the whole round stand under."""
         return _scope(self.pairing)
 
+    @property
+    def tasks(self) -> str:
+        """The tasks, in words."""
+        return ", ".join(task.removesuffix("-v3") for task in self.pairing.tasks)
+
 
 def find(asked: Round, episodes: Sequence[Episode], command: str) -> Found:
     """Means and paired differences of the episodes."""
@@ -135,9 +140,8 @@ def table(found: Found) -> str:
     """
     asked, pairing, means, scope = found.asked, found.pairing, found.means, found.scope
     seeds = {arm: len(pairing.training_seeds(arm)) for arm in pairing.policies}
-    tasks = _tasks(pairing)
     about = (
-        f"Tasks: {tasks}. Demonstrations: {_own(asked, 'demos')}. Play: {_played(asked)}. "
+        f"Tasks: {found.tasks}. Demonstrations: {_own(asked, 'demos')}. Play: {_played(asked)}. "
         f"Training steps: {_own(asked, 'steps')}. "
         f"Severities: {', '.join(map(str, asked.severities)) or 'none'}. {found.episodes} episodes so far; "
         f"{words.counted(len(asked.training_seeds), 'training seed')} planned. "
@@ -207,7 +211,7 @@ def _about(found: Found) -> list[str]:
         seeds = f"{most if fewest == most else f'{fewest} to {most}'} training seeds an arm"
         seeds += f" (with one, {alone})" if fewest == 1 else ""
     return [
-        f"{_tasks(pairing)}; {asked.demos} demonstrations; {found.episodes:,} held-out episodes.",
+        f"{found.tasks}; {asked.demos} demonstrations; {found.episodes:,} held-out episodes.",
         f"Shifted: mean of {len(pairing.shifts)} factors, severity {', '.join(map(str, asked.severities))}. {seeds}.",
     ]
 
@@ -222,10 +226,6 @@ def _drawn(m: Mean) -> Interval:
 
 def _scope(pairing: Pairing) -> str:
     return ALL if len(pairing.tasks) > 1 else pairing.tasks[0]
-
-
-def _tasks(pairing: Pairing) -> str:
-    return ", ".join(task.removesuffix("-v3") for task in pairing.tasks)
 
 
 def _differences(asked: Round, episodes: Iterable[Episode], other: str, command: str) -> list[Mean]:

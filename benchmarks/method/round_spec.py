@@ -157,16 +157,19 @@ def _content(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no TOML ({error})") from error
 
 
-def _like(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """What the round declares together with the one that it is like."""
+def _like(path: Path, content: dict[str, Any], behind: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What the round declares together with the one that it is like; `behind` are rounds that are like it."""
     lender, lent = content.pop("like", None), content.pop("lent", [])
     if lender is None:
         raise UserError(f"{path}: arms are lent, but no round says `like`")
+    behind = (*behind, path.stem)
+    if lender in behind:
+        raise UserError(f"{path}: {lender} would be like itself")
     lending = path.with_name(f"{lender}.toml")
     base = _content(lending)
     theirs, mine = base.get("arms", {}), content.pop("arms", {})
     if "like" in base:  # what it borrows is not its to lend
-        base = _like(lending, base)
+        base = _like(lending, base, behind)
     for name in lent:
         if name not in theirs or name in mine:
             what = "is declared here too" if name in mine else f"is none of {lender}'s own"

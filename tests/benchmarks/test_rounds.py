@@ -176,6 +176,16 @@ def test_a_round_like_one_that_is_like_another_borrows_what_that_one_has_of_its_
         read_round(path)
 
 
+def test_rounds_that_are_like_each_other_are_refused(tmp_path):
+    path = like(tmp_path, LIKE.replace('"tiny"', '"more"'))
+    with pytest.raises(UserError, match=r"more\.toml: more would be like itself"):
+        read_round(path)
+    path.write_text(LIKE)
+    declared(tmp_path, LIKE.replace('"tiny"', '"more"'))
+    with pytest.raises(UserError, match=r"tiny\.toml: more would be like itself"):
+        read_round(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

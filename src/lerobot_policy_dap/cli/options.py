@@ -32,12 +32,12 @@ def factors(text: str) -> list[str]:
     return list(SHIFTS) if text == ALL else [name for name in words(text) if name != CLEAN]
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """The numbers of `--severity`; raises `UserError` for anything else."""
+def numbers(text: str, option: str = "--severity") -> tuple[int, ...]:
+    """The numbers of an option; raises `UserError` for anything else."""
     try:
         return tuple(int(word) for word in words(text))
     except ValueError:
-        raise UserError(f"--severity is {text!r}; give whole numbers separated by commas, such as 2,4") from None
+        raise UserError(f"{option} is {text!r}; give whole numbers separated by commas, such as 2,4") from None
 
 
 def chosen_device(asked: str | None) -> str:
