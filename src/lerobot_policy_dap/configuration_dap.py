@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
@@ -46,6 +46,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Sizes by preset. A saved configuration holds the sizes themselves, so a later change here leaves it alone."""
+
+OF_DYNAMICS = (
+    "outcome_offsets", "outcome_grid", "two_passes", "outcome_from_noise", "outcome_memory", "dynamics_weight",
+    "dynamics_true_weight", "align", "dynamics_teaches_encoder", "feedback_dropout", "dynamics_only_ratio", "ema_decay",
+)  # fmt: skip
+"""Options that do nothing without a dynamics."""
 
 HEAD_DIM = 64
 """Width of an attention head of the transformer."""
@@ -348,7 +354,7 @@ class DAPConfig(PreTrainedConfig):
     def validate_features(self) -> None:
         """Raises `UserError` unless there is an action to learn and something to see, in colour.
 
-        Says which inputs are not looked at.
+        Says which inputs are not looked at, and which options do nothing.
         """
         if self.action_feature is None:
             raise UserError("the dataset has no feature 'action'; dap learns from actions")
@@ -363,3 +369,12 @@ class DAPConfig(PreTrainedConfig):
         ignored = sorted((self.input_features or {}).keys() - {*self.image_features, OBS_STATE})
         if ignored:
             log.warning("not looked at: %s; dap looks at images and %s", ", ".join(ignored), OBS_STATE)
+        if not self.arm.learns_dynamics:
+            usual = {f.name: f.default for f in fields(self)} | {"outcome_offsets": (self.horizon,)}
+            idle = [name for name in OF_DYNAMICS if getattr(self, name) != usual[name]]
+            if idle:
+                log.warning(
+                    "without effect while policy.coupling is %s, which has no dynamics: %s",
+                    self.coupling,
+                    ", ".join(idle),
+                )

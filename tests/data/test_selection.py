@@ -64,11 +64,14 @@ def test_play_rows_come_behind_the_same_demonstrations():
     assert sum(map(len, both)) > 1.8 * sum(map(len, alone))
 
 
-def test_the_ratio_decides_how_many_and_an_arm_without_dynamics_takes_none():
+def test_the_ratio_decides_how_many_and_an_arm_without_dynamics_takes_none(caplog):
     assert [len(row) for row in steps(config(dynamics_only_ratio=0.5), 3)] == [12] * 3
+    assert "play" not in caplog.text
     assert [len(row) for row in steps(config(dynamics_only_ratio=0), 3)] == [8] * 3
+    assert "policy.coupling is auxiliary, policy.dynamics_only_ratio 0\n" in caplog.text
     none = config(policy=DAPConfig(coupling="none"))
     assert steps(none) == steps(config([0, 1, 2, 5]))
+    assert "2 episodes of play, which teach a dynamics alone, are left out: policy.coupling is none" in caplog.text
 
 
 def test_the_order_is_a_function_of_the_step():

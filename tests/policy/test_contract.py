@@ -231,5 +231,14 @@ def test_inputs_that_are_not_looked_at_are_named(caplog):
     assert "not looked at: observation.environment_state" in caplog.text
 
 
+def test_options_of_a_dynamics_that_there_is_not_are_named(caplog):
+    unusual = {"outcome_offsets": (3, 6), "align": False}
+    for options in ({"coupling": "none", "horizon": 9}, {"coupling": "auxiliary", **unusual}):
+        config(**options).validate_features()
+    assert "no dynamics" not in caplog.text
+    config(coupling="none", **unusual).validate_features()
+    assert "coupling is none, which has no dynamics: outcome_offsets, align\n" in caplog.text
+
+
 if __name__ == "__main__":
     make_fixture(Path(sys.argv[1]), *sys.argv[2:])

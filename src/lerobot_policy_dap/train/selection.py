@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 from lerobot.configs.train import TrainPipelineConfig
@@ -11,6 +12,8 @@ from ..data.batches import BatchOrder, BatchSource, JoinedOrder
 from ..data.demonstrations import by_imitation
 from ..data.trained_on import last_of_each_task
 from ..errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Selection(NamedTuple):
@@ -50,6 +53,12 @@ def select(meta: Any, config: TrainPipelineConfig) -> Selection:
     learned = [episode for episode in imitated if episode not in held_out]
     if not learned:
         raise UserError(f"--dataset.eval_split={config.dataset.eval_split} leaves no episode to learn from")
+    if dynamics_only and not config.policy.dynamics_only_rows(config.batch_size):
+        log.warning(
+            "%d episodes of play, which teach a dynamics alone, are left out: policy.coupling is %s, "
+            "policy.dynamics_only_ratio %g",
+            len(dynamics_only), config.policy.coupling, config.policy.dynamics_only_ratio,
+        )  # fmt: skip
     return Selection(sorted(held_out), learned, dynamics_only)
 
 
