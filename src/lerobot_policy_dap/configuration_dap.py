@@ -68,8 +68,8 @@ class DAPConfig(PreTrainedConfig):
     """H: actions in a chunk."""
     n_action_steps: int = 8
     """Actions executed before the next chunk is planned."""
-    coupling: str = Coupling.AUXILIARY.value
-    """The arm: `none` (plain flow matching), `two_way` (DAP), or one between: `auxiliary` (what the evidence prefers),
+    coupling: str = Coupling.NONE.value
+    """The arm: `none` (plain flow matching, what the evidence prefers), `two_way` (DAP), or one between: `auxiliary`,
     `agnostic`, `one_way`, `shuffled` (docs/method.md). Weights of one arm load as another: a trained `two_way` as
     `auxiliary` generates without feedback."""
     outcome_offsets: tuple[int, ...] = ()

@@ -68,8 +68,8 @@ def test_the_example_can_be_read_and_its_cost_is_said_before_anything_runs(tmp_p
 
 def test_the_policy_that_is_shipped_is_the_one_that_was_measured():
     converged = read_round(Path(rounds.__file__).parent / "rounds" / "converged.toml")
-    assert DAPConfig(coupling="auxiliary", **converged.policy) == DAPConfig()
-    assert (DAPConfig().coupling, DAPConfig().image_light) == ("auxiliary", 0.5)
+    assert DAPConfig(coupling="none", **converged.policy) == DAPConfig()
+    assert (DAPConfig().coupling, DAPConfig().image_light) == ("none", 0.5)
 
 
 def test_an_arm_learns_from_the_episodes_that_it_asks_for(tmp_path):

@@ -130,7 +130,7 @@ def test_the_defaults_are_a_policy():
     assert made.get_optimizer_preset().build([torch.nn.Parameter(torch.zeros(1))])
     assert made.get_scheduler_preset() is not None
     assert made.action_delta_indices == list(range(made.horizon))
-    assert made.observation_delta_indices == [0, made.horizon]
+    assert made.observation_delta_indices == [0]
     assert made.reward_delta_indices is None
     assert made.n_action_steps <= made.horizon
     assert made == make_policy_config("dap", device="cpu")
