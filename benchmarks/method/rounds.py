@@ -1,12 +1,12 @@
 """Runs a declared round of method experiments: `python benchmarks/method/rounds.py benchmarks/method/rounds/NAME.toml`.
 
-Seed by seed, collects demonstrations and play, trains every arm task by task, `--workers` trainings at once, and
-evaluates a task as soon as its arms are trained, so that what there is at any time is balanced over the arms, and
-nearly over the tasks. Killed at any moment and started again, it goes on; what is finished is in results/NAME/ after
-every evaluation. A round that is given more arms, training seeds, factors or episodes afterwards is extended by these.
-On another machine it goes on too: an arm whose episodes of a task and training seed are all in results/NAME/ is not
-trained again for them. A round may be like another one, and count episodes that are in that one's folder
-(`read_round`).
+Collects demonstrations and play, trains every arm, seed by seed and task by task, `--workers` trainings at once, and
+evaluates a task and training seed as soon as its arms are trained, so that what there is at any time is balanced over
+the arms, and nearly over the tasks. Killed at any moment and started again, it goes on; what is finished is in
+results/NAME/ after every evaluation. A round that is given more arms, training seeds, factors or episodes afterwards
+is extended by these. On another machine it goes on too: an arm whose episodes of a task and training seed are all in
+results/NAME/ is not trained again for them. A round may be like another one, and count episodes that are in that one's
+folder (`read_round`).
 """
 
 from __future__ import annotations
@@ -80,32 +80,33 @@ def main(
 def _run(asked: Round, work: Path, results: Path, workers: int, device: str, command: str) -> None:
     costs = Costs(work / "costs.jsonl")
     kept = _kept(asked, results)
+    missing = _missing(asked, kept)
+    left: list[Training] = []
+    for (task, seed), lacking in missing.items():
+        _claim(asked, work, task, seed, lacking)
+        left += _untrained(asked, work, task, seed, lacking)
+    to_train = Counter((task, seed) for _, task, seed in left)
+    for task in dict.fromkeys(task for task, _ in missing):
+        print(f"collecting {task}", flush=True)
+        collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
 
-    def evaluate(task: str, seed: int, lacking: Sequence[str]) -> None:
-        _evaluate(asked, work, task, seed, lacking, workers, device, command, costs)
-        keep(results, asked, _all(kept, asked, work), command)
+    def evaluate(task: str, seed: int) -> None:
+        _evaluate(asked, work, task, seed, missing.pop((task, seed)), workers, device, command, costs)
+        finished = _all(kept, asked, work)
+        keep(results, asked, finished, command)
         print(f"evaluated seed {seed} on {task}", flush=True)
+        if seed not in {of for _, of in missing}:
+            keep_report(results, asked, finished, command)
 
-    for seed in asked.training_seeds:
-        missing = _missing(asked, kept, seed)
-        left: list[Training] = []
-        for task, lacking in missing.items():
-            _claim(asked, work, task, seed, lacking)
-            print(f"collecting {task}", flush=True)
-            collect(asked.collection(task), _dataset(work, task), lambda what, done, total: None, workers)
-            left += _untrained(asked, work, task, seed, lacking)
-        to_train = Counter(task for _, task, _ in left)
-        for task, lacking in missing.items():
-            if not to_train[task]:
-                evaluate(task, seed, lacking)
-        for (arm, task, _), seconds in each(partial(_train, asked, work, device), left, workers):
-            costs.trained(arm.kind, asked.steps_of(arm), seconds)
-            print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
-            to_train[task] -= 1
-            if not to_train[task]:  # beside it the next task's arms are trained
-                evaluate(task, seed, missing[task])
-        if missing:
-            keep_report(results, asked, _all(kept, asked, work), command)
+    for task, seed in [*missing]:
+        if not to_train[task, seed]:
+            evaluate(task, seed)
+    for (arm, task, seed), seconds in each(partial(_train, asked, work, device), left, workers):
+        costs.trained(arm.kind, asked.steps_of(arm), seconds)
+        print(f"trained {arm.name} on {task}, seed {seed}: {seconds / 60:.1f} min", flush=True)
+        to_train[task, seed] -= 1
+        if not to_train[task, seed]:  # beside it the next arms are trained
+            evaluate(task, seed)
     print(f"results: {results}")
 
 
@@ -116,14 +117,13 @@ def _kept(asked: Round, results: Path) -> Kept:
         UserError: the round that lends an arm lacks episodes of it.
     """
     kept = _complete(asked, kept_episodes(results, asked))
-    for seed in asked.training_seeds:
-        for task, missing in _missing(asked, kept, seed).items():
-            for name in {*missing} & {*asked.lent}:
-                lender = results.parent / str(asked.lender)
-                raise UserError(
-                    f"{lender} lacks episodes of {name}, which it lends, on {task} with training seed {seed}; run the "
-                    f"round {asked.lender} first"
-                )
+    for (task, seed), missing in _missing(asked, kept).items():
+        for name in {*missing} & {*asked.lent}:
+            lender = results.parent / str(asked.lender)
+            raise UserError(
+                f"{lender} lacks episodes of {name}, which it lends, on {task} with training seed {seed}; run the "
+                f"round {asked.lender} first"
+            )
     return kept
 
 
@@ -147,11 +147,16 @@ def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:
     return whole
 
 
-def _missing(asked: Round, kept: Kept, seed: int) -> dict[str, list[str]]:
-    """The policies that are yet to be evaluated, by task; tasks that lack none are left out."""
-    names = [policy.name for policy in _named(asked, seed)]
-    by_task = {task: [name for name in names if (name, task, seed) not in kept] for task in asked.tasks}
-    return {task: lacking for task, lacking in by_task.items() if lacking}
+def _missing(asked: Round, kept: Kept) -> dict[tuple[str, int], list[str]]:
+    """The policies that are yet to be evaluated, by task and training seed, seed by seed."""
+    lacking: dict[tuple[str, int], list[str]] = {}
+    for seed in asked.training_seeds:
+        names = [policy.name for policy in _named(asked, seed)]
+        for task in asked.tasks:
+            left = [name for name in names if (name, task, seed) not in kept]
+            if left:
+                lacking[task, seed] = left
+    return lacking
 
 
 def _claim(asked: Round, work: Path, task: str, seed: int, missing: Sequence[str]) -> None:
@@ -289,9 +294,8 @@ def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
     costs = Costs(work / "costs.jsonl")
     trainings = len(asked.training_seeds) * len(asked.trained) * len(asked.tasks)
     left: list[Training] = []
-    for seed in asked.training_seeds:
-        for task, lacking in _missing(asked, kept, seed).items():
-            left += _untrained(asked, work, task, seed, lacking)
+    for (task, seed), lacking in _missing(asked, kept).items():
+        left += _untrained(asked, work, task, seed, lacking)
     lines = [f"{len(left)} of {trainings} trainings to do"]
     seconds = 0.0
     for arm in asked.trained:

@@ -217,7 +217,7 @@ def test_a_lent_arm_is_not_trained_and_its_round_comes_first(tmp_path):
     ]
     write_episodes(results.with_name("tiny") / "episodes.parquet", lent)
     kept = rounds._kept(asked, results)
-    assert rounds._missing(asked, kept, 1) == {"drawer-open": ["always"]}
+    assert rounds._missing(asked, kept) == {("drawer-open", 1): ["always"]}
 
 
 @pytest.mark.slow
@@ -304,7 +304,7 @@ def test_a_task_is_evaluated_and_kept_as_soon_as_it_is_trained(tmp_path, monkeyp
     assert steps == expected
 
 
-def test_a_round_keeps_all_workers_busy_over_tasks(tmp_path, monkeypatch):
+def test_a_round_keeps_all_workers_busy_over_tasks_and_training_seeds(tmp_path, monkeypatch):
     asked = read_round(declared(tmp_path, TINY.replace('["drawer-open"]', '["hammer", "drawer-open"]')))
     batches = []
     monkeypatch.setattr(rounds, "collect", lambda *arguments: None)
@@ -312,8 +312,10 @@ def test_a_round_keeps_all_workers_busy_over_tasks(tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "_evaluate", lambda *arguments: None)
     monkeypatch.setattr(rounds, "keep_report", lambda *arguments: None)
     rounds._run(asked, tmp_path / "work", tmp_path / "results", 3, "cpu", "the command")
-    tasks = ["hammer", "hammer", "drawer-open", "drawer-open"]
-    assert [([task for _, task, _ in left], workers) for left, workers in batches] == [(tasks, 3)] * 2
+    asked_for = [(task, seed) for seed in (0, 1) for task in ("hammer", "hammer", "drawer-open", "drawer-open")]
+    assert [([of for _, *of in left], workers) for left, workers in batches] == [
+        ([list(of) for of in asked_for], 3)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +356,7 @@ def test_an_interrupted_round_ends_as_it_would_have(tmp_path, monkeypatch, capsy
     assert {e.policy for e in first} == {"none", "feedback_off", "two_way"}  # every arm, before the next seed
     monkeypatch.setattr(rounds, "keep", real)
     rounds._run(asked, work, results, 1, "cpu", "the command")
-    assert capsys.readouterr().out.count("trained ") == 4
+    assert capsys.readouterr().out.count("trained ") in (3, 4)  # one may have ended while seed 0 was evaluated
 
     episodes = read_episodes(results / "episodes.parquet")
     assert set(first) <= set(episodes)
