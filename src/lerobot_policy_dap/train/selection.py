@@ -55,9 +55,10 @@ def select(meta: Any, config: TrainPipelineConfig) -> Selection:
         raise UserError(f"--dataset.eval_split={config.dataset.eval_split} leaves no episode to learn from")
     if dynamics_only and not config.policy.dynamics_only_rows(config.batch_size):
         log.warning(
-            "%d episodes of play, which teach a dynamics alone, are left out: policy.coupling is %s, "
+            "%d episodes of %s, which teach a dynamics alone, are left out: policy.coupling is %s, "
             "policy.dynamics_only_ratio %g",
-            len(dynamics_only), config.policy.coupling, config.policy.dynamics_only_ratio,
+            len(dynamics_only), ", ".join(config.policy.dynamics_only_tasks), config.policy.coupling,
+            config.policy.dynamics_only_ratio,
         )  # fmt: skip
     return Selection(sorted(held_out), learned, dynamics_only)
 
