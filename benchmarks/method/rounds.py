@@ -51,6 +51,8 @@ Training = tuple[Arm, str, int]
 """An arm, a task and a training seed."""
 Kept = dict[tuple[str, str, int], list[Episode]]
 """Episodes by policy, task and training seed."""
+Missing = dict[tuple[str, int], list[str]]
+"""Policies that are yet to be evaluated, by task and training seed, seed by seed."""
 
 
 def main(
@@ -81,10 +83,9 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
     costs = Costs(work / "costs.jsonl")
     kept = _kept(asked, results)
     missing = _missing(asked, kept)
-    left: list[Training] = []
     for (task, seed), lacking in missing.items():
         _claim(asked, work, task, seed, lacking)
-        left += _untrained(asked, work, task, seed, lacking)
+    left = _untrained(asked, work, missing)
     to_train = Counter((task, seed) for _, task, seed in left)
     for task in dict.fromkeys(task for task, _ in missing):
         print(f"collecting {task}", flush=True)
@@ -147,9 +148,8 @@ def _complete(asked: Round, episodes: Iterable[Episode]) -> Kept:
     return whole
 
 
-def _missing(asked: Round, kept: Kept) -> dict[tuple[str, int], list[str]]:
-    """The policies that are yet to be evaluated, by task and training seed, seed by seed."""
-    lacking: dict[tuple[str, int], list[str]] = {}
+def _missing(asked: Round, kept: Kept) -> Missing:
+    lacking: Missing = {}
     for seed in asked.training_seeds:
         names = [policy.name for policy in _named(asked, seed)]
         for task in asked.tasks:
@@ -180,13 +180,14 @@ def _claim(asked: Round, work: Path, task: str, seed: int, missing: Sequence[str
         write_json(note, made)
 
 
-def _untrained(asked: Round, work: Path, task: str, seed: int, missing: Sequence[str]) -> list[Training]:
-    """What has yet to be trained for the missing policies of a task and training seed."""
+def _untrained(asked: Round, work: Path, missing: Missing) -> list[Training]:
+    """What has yet to be trained for the missing policies, in their order."""
     found = []
-    for arm in asked.trained:
-        shown = {other.name for other in asked.arms if arm.name in (other.name, other.weights)}
-        if shown & {*missing} and not _is_trained(asked, work, (arm, task, seed)):
-            found.append((arm, task, seed))
+    for (task, seed), lacking in missing.items():
+        for arm in asked.trained:
+            shown = {other.name for other in asked.arms if arm.name in (other.name, other.weights)}
+            if shown & {*lacking} and not _is_trained(asked, work, (arm, task, seed)):
+                found.append((arm, task, seed))
     return found
 
 
@@ -293,9 +294,7 @@ def _episodes(out: Path) -> int:
 def _to_do(asked: Round, work: Path, workers: int, kept: Kept) -> str:
     costs = Costs(work / "costs.jsonl")
     trainings = len(asked.training_seeds) * len(asked.trained) * len(asked.tasks)
-    left: list[Training] = []
-    for (task, seed), lacking in _missing(asked, kept).items():
-        left += _untrained(asked, work, task, seed, lacking)
+    left = _untrained(asked, work, _missing(asked, kept))
     lines = [f"{len(left)} of {trainings} trainings to do"]
     seconds = 0.0
     for arm in asked.trained:
