@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from checkpoints_support import make_checkpoint, outcomes, small_plan
+from checkpoints_support import SIZE, make_checkpoint, outcomes, small_plan
 
 from lerobot_policy_dap.bench import run as running
 from lerobot_policy_dap.bench.plan import Plan, Policy
+from lerobot_policy_dap.bench.policies import Planner, environment_for
 from lerobot_policy_dap.bench.request import describe_request
+from lerobot_policy_dap.bench.rollout import roll_out
 from lerobot_policy_dap.bench.run import Unit, evaluate, give_up, run
 from lerobot_policy_dap.bench.store import Film, Results, open_results
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.processes import Died, each, surviving
+from lerobot_policy_dap.worlds.rendering import RenderSettings
 from lerobot_policy_dap.worlds.world import World
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
@@ -58,6 +61,20 @@ def test_every_cell_is_there_once_and_films_repeat_their_episodes(reference: Res
     assert ("none", 10_002) in filmed  # the first failure of the second unit
     film = next(f for f in reference.films if f.shift == "none")
     assert repeated_return(film) == by_key["none", film.seed].episode_return
+
+
+def test_the_blind_episodes_are_of_a_policy_that_was_shown_no_image(checkpoint: Path, reference: Results) -> None:
+    film = next(f for f in reference.films if (f.shift, f.seed) == ("blind", 10_000))
+    acted = {}
+    for blind in (False, True):
+        planner = Planner(checkpoint, environment_for(checkpoint, "drawer-open", 12))
+        worlds = [
+            World("drawer-open", settings=RenderSettings(SIZE, SIZE)) for _ in range(2)
+        ]  # a unit of the plan
+        [outcome, _], _ = roll_out(planner, worlds, [10_000, 10_001], 12, blind)
+        acted[blind] = np.stack(outcome.actions)
+    np.testing.assert_allclose(film.actions, acted[True], atol=1e-5)
+    assert np.abs(film.actions - acted[False]).max() > 1e-2
 
 
 def repeated_return(film: Film) -> float:

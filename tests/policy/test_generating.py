@@ -1,11 +1,12 @@
-"""Chunks and expected outcomes: no row sees another, seeds decide the noise, and `base` works at its own sizes."""
+"""Chunks and expected outcomes: what they cost, that no row sees another, seeds, and `base` at its own sizes."""
 
 import pytest
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
-from test_policy import CAMERA, batch, now, policy
+from test_policy import BASE, CAMERA, batch, now, policy
 
 from lerobot_policy_dap import DAPConfig
+from lerobot_policy_dap.flow import Coupling
 from lerobot_policy_dap.modeling_dap import DAPPolicy
 
 WRIST = "observation.images.wrist"
@@ -44,6 +45,21 @@ def test_rows_in_another_order_give_the_same_chunks_in_that_order(coupling, velo
     expected = made.expected_outcome(seen, one.action)
     torch.testing.assert_close(made.expected_outcome(mixed, one.action[ORDER]), expected[ORDER], **close)
     assert not torch.allclose(expected[ORDER], expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("coupling", list(Coupling))
+@pytest.mark.parametrize("sizes", [{}, BASE], ids=["small", "base"])
+def test_a_chunk_takes_k_evaluations_of_the_policy_and_with_feedback_as_many_of_the_dynamics(coupling, sizes):
+    made = policy(coupling=coupling, n_action_steps=3, **sizes).eval()
+    asked = []
+    for model in (made.encoder, made.policy, made.dynamics):
+        model.register_forward_hook(lambda model, *_: asked.append(model))
+    seen = now(batch(made))
+    for _ in range(3 + 1):  # the chunk's actions, and one of the next chunk
+        made.select_action(seen)
+    steps = made.config.num_inference_steps
+    counts = [asked.count(model) for model in (made.encoder, made.policy, made.dynamics)]
+    assert counts == [2, 2 * steps, 2 * steps if coupling.feeds_policy else 0]
 
 
 @pytest.mark.parametrize("coupling", ["none", "two_way"])
