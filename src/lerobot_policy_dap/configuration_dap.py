@@ -172,7 +172,7 @@ class DAPConfig(PreTrainedConfig):
     image_light: float = 0.5
     """Training images, and never the outcomes, are seen in another light: brightness and contrast change by up to
     exp(±image_light), colours by half as much. 0: as they are, which loses 8 to 10 points under visual shift and gains
-    none clean (benchmarks/method/results/converged)."""
+    none clean (benchmarks/method/results/deciding, converged)."""
     image_hue: float = 0.0
     """Training images, and never the outcomes, have their colours turned by up to this share of the colour circle to
     either side; 0.5 is any turn. A tenth gained nothing over all factors of visual shift, and any turn lost
