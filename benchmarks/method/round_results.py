@@ -50,11 +50,11 @@ def keep(folder: Path, asked: Round, episodes: Sequence[Episode], command: str) 
 
     Lent episodes count, but stay with the round that lends them.
     """
-    write_episodes(folder / EPISODES, [e for e in episodes if e.policy not in asked.lent])
     compared = comparable(episodes)
-    if not compared:
+    found = find(asked, compared, command) if compared else None  # refuses a mixture before anything is written
+    write_episodes(folder / EPISODES, [e for e in episodes if e.policy not in asked.lent])
+    if found is None:
         return
-    found = find(asked, compared, command)
     texts = {TABLE: table(found)}
     if asked.factors:
         texts[FIGURE] = figure(found)

@@ -32,7 +32,7 @@ from round_spec import Arm, Round, read_round
 
 from lerobot_policy_dap.bench.episodes import EXPERT, Episode
 from lerobot_policy_dap.bench.plan import FIRST_SEED, Plan, Policy, make_plan
-from lerobot_policy_dap.bench.run import give_up, run
+from lerobot_policy_dap.bench.run import give_up, run, versions
 from lerobot_policy_dap.bench.store import open_results
 from lerobot_policy_dap.checkpoints import checkpoint_folder
 from lerobot_policy_dap.configuration_dap import DAPConfig
@@ -83,6 +83,12 @@ def _run(asked: Round, work: Path, results: Path, workers: int, device: str, com
     costs = Costs(work / "costs.jsonl")
     kept = _kept(asked, results)
     missing = _missing(asked, kept)
+    others = {e.versions for episodes in kept.values() for e in episodes} - {versions()}
+    if missing and others:
+        raise UserError(
+            f"{results} holds episodes of {others.pop()}, and here is {versions()}: episodes of different software "
+            "cannot be compared; go on with that software"
+        )
     for (task, seed), lacking in missing.items():
         _claim(asked, work, task, seed, lacking)
     left = _untrained(asked, work, missing)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from .errors import UserError
 
 RECORDING_FILE = "recording.json"
@@ -65,6 +67,34 @@ def _naming_a_full_disk(path: Path) -> Iterator[None]:
                 f"no space left on the disk while writing {path}; what is finished is kept: free some and go on"
             ) from error
         raise
+
+
+@contextmanager
+def sole_run(folder: Path, what: str, file: Path | None = None) -> Iterator[None]:
+    """Holds a folder against a second run, which would do the same work twice; a killed one lets go by itself.
+
+    Args:
+        folder: need not exist yet.
+        what: the run, in a word.
+        file: the lock, in a folder that exists; one of this machine alone, in no folder of the user's, if None.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    if file is None:
+        digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        file = Path(tempfile.gettempdir()) / f"dap-{getattr(os, 'getuid', int)()}-{digest}.lock"
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"another {what} is writing into {folder}; wait for it, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, value: Any) -> None:

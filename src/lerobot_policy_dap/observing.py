@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from lerobot.policies.utils import populate_queues
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor
 
 from .errors import UserError
@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 def observation_queues(policy: Any) -> dict[str, Any]:
     """The queues in which LeRobot's policies keep what they saw; `predict_action_chunk` reads them."""
     return {key: queue for key, queue in (getattr(policy, "_queues", None) or {}).items() if key != ACTION}
+
+
+def is_placeholder(feature: str) -> bool:
+    """Whether it is a camera that nobody has: `empty_cameras` of LeRobot's vision-language policies, which fill it."""
+    return feature.startswith(f"{OBS_IMAGES}.empty_camera_")
 
 
 class Observing:

@@ -154,6 +154,17 @@ def test_what_the_later_results_lack_is_said(before: list[Episode]) -> None:
     assert "lacks" not in " ".join(compare(b, a)["summary"])  # that there is more now is no loss
 
 
+def test_fewer_training_seeds_of_the_later_results_are_said() -> None:
+    found = compare(*sets(grid(training_seeds=3), grid(training_seeds=2)))
+    assert "new has 2 training seeds of act, where old has 3 training seeds." in found["summary"]
+
+
+def test_there_is_no_mean_of_all_conditions_where_the_clean_one_alone_is_shared(before: list[Episode]) -> None:
+    clean = [e for e in before if e.shift == CLEAN]
+    for a, b in ((clean, before), (before, clean)):
+        assert [row["shift"] for row in compare(*sets(a, b))["rows"]] == [CLEAN]
+
+
 def test_a_physical_factor_is_in_no_mean(tmp_path: Path, before: list[Episode]) -> None:
     """Whatever the results were read from: a table does not say which factors are physical."""
     write_episodes(tmp_path / "a.parquet", before)
@@ -214,6 +225,30 @@ def test_the_command_fails_a_build_only_when_asked_and_only_on_a_regression(
     page = (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
     assert "dap bench compare" in page
     assert "http" not in re.sub("http-equiv", "", page)
+
+
+@pytest.mark.parametrize("which", ["earlier", "later"])
+def test_a_build_does_not_pass_on_results_that_are_not_finished(
+    tmp_path: Path, before: list[Episode], which: str
+) -> None:
+    some = [e for e in before if e.task == "drawer-open-v3" and e.shift == CLEAN]
+    unit = UnitKey("act", 0, "drawer-open-v3", CLEAN, 0, 10_000, len(some))
+    write_unit(tmp_path / "half", unit, some, {})
+    cells = [(*unit.cell[:-2], shift, level) for shift, level in ((CLEAN, 0), ("distractors", 3))]
+    plan = {
+        "schema": 1,
+        "settings": {"max_steps": 300, "batch": 50, "first_seed": 10_000},
+        "policies": [],
+        "cells": [dict(zip(UnitKey.CELL, cell, strict=True)) | {"episodes": len(some)} for cell in cells],
+        "left_out": [],
+    }
+    (tmp_path / "half" / "plan.json").write_text(json.dumps(plan))
+    write_episodes(tmp_path / "whole.parquet", before)
+    pair = [tmp_path / "half", tmp_path / "whole.parquet"][:: 1 if which == "earlier" else -1]
+    assert dap("bench", "compare", *pair).returncode == 0
+    done = dap("bench", "compare", *pair, "--fail-on-regression", check=False)
+    assert done.returncode == 2
+    assert "half is not finished" in done.stderr
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path: Path, before: list[Episode]) -> None:

@@ -130,8 +130,10 @@ def test_a_report_needs_no_checkpoint_any_more(tmp_path: Path) -> None:
             save_file({"w": np.zeros((2, 3), np.float32)}, step / "model.safetensors")
             plan["policies"][0]["checkpoint"] = sha256(step / "model.safetensors")
             (tmp_path / "training" / "train_log.jsonl").write_text(
-                '{"step": 7, "outcome_rank": 3.5}\n{"step": 8, "out'
+                '{"step": 7, "outcome_rank": 3.5}\n{"step": 14, "outcome_rank": 9}\n{"step": 15, "out'
             )
+            (step.parent / "training_state").mkdir()
+            (step.parent / "training_state" / "training_step.json").write_text('{"step": 7}')
         (folder / "plan.json").write_text(json.dumps(plan))
         [policy] = present(folder, tmp_path / "page.html", command="", workers=1)["meta"]["policies"]
         assert (policy["image_size"], policy.get("diagnostics")) == (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import rounds
 from round_costs import Costs
+from round_results import keep
 from round_spec import read_round
 
 from lerobot_policy_dap.bench.episodes import Episode, read_episodes, write_episodes
@@ -276,6 +277,26 @@ def test_costs_are_those_of_the_round_once_it_has_some(tmp_path):
     assert again.training("two_way", 1000) == 500.0 != shipped
     assert again.training("none", 1000) == Costs(tmp_path / "other").training("none", 1000)
     assert again.episodes_per_second() == 2.0
+
+
+def test_a_round_is_not_gone_on_with_under_other_software(tmp_path, monkeypatch):
+    """Before anything is trained, and what is kept stays as it is."""
+    asked = read_round(declared(tmp_path, TINY))
+    results = tmp_path / "results"
+    kept = [
+        Episode(policy, "drawer-open-v3", shift, severity, FIRST_SEED + i, True, 9, 1.0, 1.0, "c", versions, 0)
+        for policy, versions in (("none", "dap 0.0.9"), ("two_way", "dap 0.0.9"), ("feedback_off", "dap 0.0.8"))
+        for shift, severity in (("none", 0), ("blind", 0), ("light_intensity", 3))
+        for i in range(2)
+    ]
+    keep(results, asked, kept[:12], "the command")
+    before = {file.name: file.read_bytes() for file in results.iterdir()}
+    with pytest.raises(UserError, match="different software"):
+        keep(results, asked, kept, "the command")
+    monkeypatch.setattr(rounds, "each", lambda *arguments: pytest.fail("trains"))
+    with pytest.raises(UserError, match=r"holds episodes of dap 0\.0\.9, and here is dap"):
+        rounds._run(asked, tmp_path / "work", results, 1, "cpu", "the command")
+    assert {file.name: file.read_bytes() for file in results.iterdir()} == before
 
 
 def test_a_task_is_evaluated_and_kept_as_soon_as_it_is_trained(tmp_path, monkeypatch):

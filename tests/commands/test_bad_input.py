@@ -11,6 +11,7 @@ from commands_support import BIN, SIZE, TASK, dap, environment, refused, train_f
 from safetensors.torch import load_file, save_file
 
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.files import sole_run
 from lerobot_policy_dap.train import loop
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
@@ -144,6 +145,46 @@ def test_an_output_folder_that_holds_something_else(dataset, trained, tmp_path):
     assert "notes.txt" in refused(*evaluate(trained, mine))
     assert (mine / "thesis.tex").read_text() == "years of work"
     assert (mine / "eval" / "notes.txt").exists()
+
+
+def test_a_run_that_is_under_way_is_left_alone(dataset, tmp_path):
+    """Before its first checkpoint its folder looks like one that a kill has left."""
+    for what, command in (
+        ("training", ("train", *train_flags(dataset, tmp_path / "run", "none"))),
+        ("collection", ("collect", "--task", TASK, "--episodes", 1, "--out", tmp_path / "run")),
+    ):
+        with sole_run(tmp_path / "run", what):
+            (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+            assert f"another {what} is writing into" in refused(*command)
+            assert (tmp_path / "run" / "checkpoints").is_dir()
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_an_output_folder_that_is_a_link_is_no_place_for_a_new_one(dataset, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to("disk")
+    assert "run is a link" in refused("train", *train_flags(dataset, tmp_path / "run", "none"))
+    assert (tmp_path / "run").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--steps=0", "--steps is 0"),
+        ("--batch_size=0", "--batch_size is 0"),
+        ("--dataset.eval_split=1.5", "eval_split"),
+        ("--dataset.episodes=[-1]", "must be non-negative"),
+        ("--dataset.episodes=[]", "names no episode"),
+        ("--policy.path=nowhere/at/all", "nowhere/at/all"),
+        ("--config_path=nowhere/train_config.json", "nowhere"),
+    ],
+)
+def test_what_lerobots_parser_refuses_is_one_line(dataset, frames, tmp_path, flag, said):
+    name = flag.split("=")[0]
+    flags = [f for f in train_flags(dataset, tmp_path / "run", "none") if not f.startswith(f"{name}=")]
+    if name == "--policy.path":
+        flags = [f for f in flags if not f.startswith("--policy.")]
+    assert said in refused("train", "--frames-dir", frames, *flags, flag)
 
 
 def test_no_rendering_backend_names_the_package(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from commands_support import TASK, dap, refused
@@ -10,6 +12,9 @@ from lerobot_policy_dap.bench.episodes import read_episodes
 from lerobot_policy_dap.data.demonstrations import open_dataset
 from lerobot_policy_dap.files import sha256
 from lerobot_policy_dap.monitor.monitor import Monitor
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
+from checkpoints_support import make_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
@@ -67,6 +72,8 @@ def test_what_cannot_be_calibrated_is_refused_in_one_line(checkpoint, dataset, o
     assert "was trained on" in refused("calibrate", checkpoint, "--dataset", dataset, "--false-alarm", 0.5)
     assert "--score is" in refused("calibrate", checkpoint, "--score", "magic")
     assert "between 0 and 1" in refused("calibrate", checkpoint, "--false-alarm", 2)
+    queued = make_checkpoint(tmp_path / "diffusion", "diffusion", n_obs_steps=1)
+    assert "--rollouts" in refused("calibrate", queued, "--dataset", other_data, "--false-alarm", 0.5)
     moved = shutil.copytree(checkpoint, tmp_path / "moved")
     config = json.loads((moved / "train_config.json").read_text())
     config["dataset"]["root"] = str(tmp_path / "gone")

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from commands_support import BIN, EPISODES, SIZE, TASK, TWO, dap, killed, run, train_flags
+from commands_support import BIN, EPISODES, SIZE, TASK, TWO, dap, killed, refused, run, train_flags
 from lerobot.processor import DataProcessorPipeline
 from safetensors.torch import load_file
 
@@ -100,6 +100,37 @@ def test_a_run_killed_before_it_pointed_to_its_last_checkpoint_is_found(trained,
     done = dap("train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=3))
     assert "000006" in done.stdout
     assert (out / "checkpoints" / "last").resolve().name == "000006"
+
+
+def test_a_run_resumed_by_its_last_checkpoint_as_lerobots_are_goes_on_pointing_to_it(
+    trained, dataset, frames, tmp_path
+):
+    """Twice, and for a step more; a copy of a checkpoint that lies beside it is no step."""
+    out = tmp_path / "again"
+    shutil.copytree(trained, out, symlinks=True)
+    shutil.copytree(out / "checkpoints" / "000006", out / "checkpoints" / "000006_backup")
+    config = out / "checkpoints" / "last" / "pretrained_model" / "train_config.json"
+    resume = ("train", "--frames-dir", frames, f"--config_path={config}", "--resume=true", f"--output_dir={out}")
+    for more, step in (((), 6), ((), 6), (("--steps=7",), 7)):
+        done = dap(*resume, *more)
+        assert f"{step:06d}" in done.stdout
+        assert (out / "checkpoints" / "last").readlink().name == f"{step:06d}"
+    assert weights(out, "last")["updates"] == 7
+
+
+def test_the_same_command_may_save_and_log_otherwise(trained, dataset, frames, tmp_path):
+    out = tmp_path / "again"
+    shutil.copytree(trained, out, symlinks=True)
+    shutil.copytree(out / "checkpoints" / "000006", out / "checkpoints" / "000003_backup")  # no step
+    shutil.rmtree(out / "checkpoints" / "000006")
+    dap("train", "--frames-dir", frames, *train_flags(dataset, out, "two_way", save_freq=1), "--log_freq", "2")
+    kept = {"000003", "000003_backup", "000004", "000005", "000006", "last"}
+    assert {p.name for p in (out / "checkpoints").iterdir()} == kept
+    steps = [json.loads(line)["step"] for line in (out / "train_log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 6]
+    state = {"observation.state": {"type": "STATE", "shape": [4]}}
+    blind = [*train_flags(dataset, out, "two_way", save_freq=3), f"--policy.input_features={json.dumps(state)}"]
+    assert "policy.input_features" in refused("train", "--frames-dir", frames, *blind)
 
 
 def test_fine_tuning_goes_on_from_a_checkpoint(trained, dataset, frames, tmp_path):

@@ -27,6 +27,8 @@ def make(root, storage):
         CAMERAS[1]: {"dtype": storage, "shape": (64, 64, 3), "names": names},
         "observation.state": {"dtype": "float32", "shape": (2,), "names": None},
         "observation.force": {"dtype": "float32", "shape": (1,), "names": None},
+        "observation.joints": {"dtype": "float64", "shape": (2,), "names": None},
+        "observation.count": {"dtype": "int32", "shape": (2,), "names": None},
         "action": {"dtype": "float32", "shape": (3,), "names": None},
     }
     made = LeRobotDataset.create("local/noise", FPS, features, root=root, use_videos=storage == "video")
@@ -38,6 +40,8 @@ def make(root, storage):
                     CAMERAS[1]: rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
                     "observation.state": rng.normal(size=2).astype(np.float32),
                     "observation.force": rng.normal(size=1).astype(np.float32),
+                    "observation.joints": rng.normal(size=2),
+                    "observation.count": rng.integers(0, 9, 2, dtype=np.int32),
                     "action": rng.normal(size=3).astype(np.float32),
                     "task": f"task {episode % 2}",
                 }
@@ -82,7 +86,8 @@ def test_a_batch_is_what_lerobots_loader_would_collate(root, folder):
         elif key in CAMERAS:
             assert torch.equal(got[key], bytes_of(value)), key
         else:
-            assert torch.equal(got[key].to(value.dtype), value), key
+            assert got[key].dtype == value.dtype, key
+            assert torch.equal(got[key], value), key
 
 
 def test_a_store_is_decoded_once_and_again_when_the_dataset_changes(root, folder, monkeypatch):
@@ -133,6 +138,15 @@ def test_an_episode_decoded_in_parts_is_the_episode(root, tmp_path, monkeypatch)
     assert parts.path.name == whole.path.name  # the order in which cameras are named makes no other store
     for camera in CAMERAS:
         np.testing.assert_array_equal(parts.gather(camera, everything), whole.gather(camera, everything))
+
+
+def test_frames_of_another_size_than_the_dataset_tells_are_refused(root, tmp_path):
+    """LeRobot trains on such a dataset: it looks at what it decodes. A store would show bytes of other frames."""
+    for told in ((80, 64, 3), (32, 40, 3)):
+        dataset = opened(root)
+        dataset.meta.info.features[CAMERAS[0]]["shape"] = told
+        with pytest.raises(UserError, match=rf"left are 64 x 80 and not {told[0]} x {told[1]} pixels"):
+            FrameStore(dataset, CAMERAS[:1], tmp_path / str(told[0]))
 
 
 def test_words_are_no_numbers(root):

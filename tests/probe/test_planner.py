@@ -150,6 +150,11 @@ def test_features_that_do_not_match(checkpoint, in_images, tmp_path):
         Checkpoint(checkpoint("act"), meta)
 
 
+def test_a_camera_that_nobody_has_is_not_looked_for(checkpoint, in_images):
+    folder = checkpoint("dap", cameras=(TOP, "observation.images.empty_camera_0"))
+    assert Checkpoint(folder, open_metadata(in_images, "local/robot")).cameras == [TOP]
+
+
 def test_a_policy_that_sees_nothing(checkpoint, in_images):
     folder = checkpoint("dap", cameras=("none",))
     with pytest.raises(UserError, match="sees no camera"):

@@ -21,11 +21,15 @@ def limits(on_unsafe, margin=0.1, max_change=0.25):
 
 def assert_safe(bounds, actions, before):
     assert np.isfinite(actions).all()
-    assert (actions >= bounds.low).all()
-    assert (actions <= bounds.high).all()
-    inside = before is not None and (before >= bounds.low).all() and (before <= bounds.high).all()
-    rows = np.concatenate([before[None], actions]) if inside else actions
-    assert (np.abs(np.diff(rows, axis=0)) <= bounds.step * (1 + 1e-5) + 1e-5).all()
+    rows = actions if before is None else np.concatenate([before[None], actions])
+    assert (np.abs(np.diff(rows, axis=0)) <= bounds.step * (1 + 1e-5) + 1e-5 * np.abs(rows[1:])).all()
+    # From outside the range it comes back a whole step at a time; nothing else leaves it.
+    above = np.zeros_like(bounds.high) if before is None else np.maximum(before - bounds.high, 0)
+    below = np.zeros_like(bounds.low) if before is None else np.maximum(bounds.low - before, 0)
+    for i, action in enumerate(actions, 1):
+        slack = 1e-5 * i * np.maximum(1, np.abs(rows[0]))
+        assert (action <= bounds.high + np.maximum(above - i * bounds.step, 0) + slack * (above > 0)).all()
+        assert (action >= bounds.low - np.maximum(below - i * bounds.step, 0) - slack * (below > 0)).all()
 
 
 @given(anything, befores, st.sampled_from(list(OnUnsafe)))
@@ -72,3 +76,11 @@ def test_the_change_limit_holds_across_the_seam_to_what_was_executed_before():
     assert clamped.too_fast == 1
     with pytest.raises(Refused, match="action 0 of the chunk is further from the last"):
         limits(OnUnsafe.HOLD).check(chunk, before)
+
+
+def test_a_robot_that_stands_outside_the_range_is_brought_back_by_the_change_limit():
+    """A home pose that no demonstration began in: a jump back would be the largest motion of the day."""
+    chunk = np.array([[0, 50, 5]] * 4, np.float32)
+    clamped = limits(OnUnsafe.CLAMP).check(chunk, np.array([2.5, 50, 5], np.float32))
+    np.testing.assert_allclose(clamped.actions[:, 0], [2, 1.5, 1, 0.5])
+    assert (clamped.out_of_range, clamped.too_fast) == (0, 4)

@@ -12,8 +12,8 @@ from websockets.sync.client import connect
 from lerobot_policy_dap.checkpoints import load_policy, policy_config
 from lerobot_policy_dap.errors import UserError
 from lerobot_policy_dap.monitor.monitor import Monitor, default_score, scores_of
-from lerobot_policy_dap.monitor.scores import Plan, ScoreName, fit
-from lerobot_policy_dap.monitor.signals import Signal, read_signals
+from lerobot_policy_dap.monitor.scores import Plan, ScoreName, Spread, fit
+from lerobot_policy_dap.monitor.signals import Signal, Signals, read_signals
 from lerobot_policy_dap.runtime.model import ModelOptions, ServedModel
 from lerobot_policy_dap.runtime.player import ChunkPlayer
 from lerobot_policy_dap.runtime.refusals import Reason, Refused
@@ -208,6 +208,18 @@ def test_other_policies_have_a_spread_where_they_draw_their_chunks(checkpoints, 
     spread = read_signals(loaded.policy, batch, None, frozenset({Signal.SPREAD})).spread
     assert spread.shape == (2,)
     assert np.all(spread == 0) if kind == "act" else np.all(spread > 0)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "vqbet"])
+def test_a_policy_with_queues_is_served_with_a_monitor_of_its_spread(checkpoints, kind, tmp_path):
+    folder = shutil.copytree(checkpoints(kind), tmp_path / kind)
+    plans = [[Plan(0, Signals(spread=np.float32(spread)))] for spread in np.linspace(1e-6, 1e-5, 20)]
+    Monitor.calibrated(Spread(), plans, 0.05, {"n_action_steps": 4}).save(folder)
+    model = ServedModel(folder, ModelOptions(max_batch=2))
+    with serving(model) as server, client(server) as robot:
+        answers = [robot.infer(observation(seed)) for seed in range(2)]
+    assert [answer["monitor"]["alarm"] for answer in answers] == [True, True]
+    assert not [key for key in model.watch._heard_of if str(key).startswith("warming up")]
 
 
 def test_arms_without_dynamics_have_the_other_scores(tmp_path):

@@ -1,14 +1,18 @@
 """A served policy says what the policy itself says: alone, with a history, and in a batch with others."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies import make_pre_post_processors
 from lerobot.policies.factory import get_policy_class
 from small_policies import ACTION, CAMERA, STATE, STATISTICS, A, observation, save_checkpoint
 
 from lerobot_policy_dap.checkpoints import policy_config
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.runtime.contract import Contract
 from lerobot_policy_dap.runtime.limits import OnUnsafe
 from lerobot_policy_dap.runtime.model import ModelOptions, ServedModel
 from lerobot_policy_dap.runtime.session import Session
@@ -155,6 +159,30 @@ def test_what_cannot_be_served_is_said_at_the_start(tmp_path, checkpoints):
     save_file({k: v[:1] for k, v in weights.items()}, broken / "model.safetensors")
     with pytest.raises(UserError, match="cannot be loaded"):
         ServedModel(broken)
+
+
+def test_actions_relative_to_the_state_are_refused_for_nothing_says_where_the_robot_may_go(tmp_path):
+    """As LeRobot's pi0 with `use_relative_actions`: the range in the statistics is one of differences."""
+    folder = save_checkpoint(tmp_path / "relative", "act")
+    file = folder / "policy_postprocessor.json"
+    pipeline = json.loads(file.read_text())
+    step = {"registry_name": "absolute_actions_processor", "config": {"enabled": False}}
+    pipeline["steps"].append(step)
+    file.write_text(json.dumps(pipeline))
+    ServedModel(folder)
+    step["config"]["enabled"] = True
+    file.write_text(json.dumps(pipeline))
+    with pytest.raises(UserError, match="actions relative to the robot's state"):
+        ServedModel(folder)
+
+
+def test_cameras_that_nobody_has_are_asked_of_nobody(tmp_path):
+    inputs = {
+        f"observation.images.{name}": PolicyFeature(FeatureType.VISUAL, (3, 48, 64))
+        for name in ("top", "empty_camera_0")
+    }
+    config = policy_config(save_checkpoint(tmp_path / "vla", inputs=inputs))
+    assert list(Contract.of(config, {}).images) == ["observation.images.top"]
 
 
 def test_a_model_whose_actions_are_not_finite_sends_nothing(checkpoints):

@@ -44,6 +44,16 @@ def test_the_object_is_so_many_percent_larger_or_smaller_and_stands_where_it_sto
     assert {larger for _, larger in signs} == {True, False}
 
 
+def test_a_world_keeps_the_sizes_of_one_severity_alone(hammer: World) -> None:
+    before = frame(hammer, "object_size", 5, 3)
+    for severity in (1, 3, 5):
+        for seed in range(4):
+            frame(hammer, "object_size", severity, seed)
+        assert sorted(hammer._stages)[1] == 1
+        assert len(hammer._stages) == 3
+    np.testing.assert_array_equal(frame(hammer, "object_size", 5, 3), before)
+
+
 def test_it_is_seen_to_be_larger_and_everything_else_stays(hammer: World) -> None:
     seed = next(
         s for s in range(9) if SHIFTS["object_size"].draw(hammer._painter.scene([]), 5, s).object_scale > 1

@@ -77,6 +77,15 @@ def test_brought_back_it_begins_the_next_episode(robot, tmp_path):
     assert episodes[1]["success_step"] is None
 
 
+def test_the_folder_of_the_episodes_is_made(tmp_path):
+    file = tmp_path / "runs" / "today" / "episodes.jsonl"
+    made = MetaworldSim(MetaworldSimConfig(task="drawer-open", calibration_dir=tmp_path, episodes_file=file))
+    made.connect()
+    made.send_action(command([0, 0, 0, 0]))
+    made.disconnect()
+    assert json.loads(file.read_text())["steps"] == 1
+
+
 def test_it_stands_still_where_meta_world_ends(robot, caplog):
     for _ in range(502):
         robot.send_action(command([0, 0, 0.1, 0]))

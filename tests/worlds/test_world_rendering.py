@@ -11,6 +11,7 @@ import pytest
 from worlds_support import ROOM_ALONE
 
 from lerobot_policy_dap.errors import UserError
+from lerobot_policy_dap.worlds import world as world_module
 from lerobot_policy_dap.worlds.rendering import RenderSettings, SceneRenderer
 from lerobot_policy_dap.worlds.world import CAMERAS, World
 
@@ -55,6 +56,23 @@ def test_worlds_share_a_renderer_without_mixing_their_states(world: World) -> No
     for _ in range(2):
         np.testing.assert_array_equal(world.render(), first[0])
         np.testing.assert_array_equal(other.render(), first[1])
+
+
+def test_only_the_last_contexts_are_kept_and_one_that_was_freed_draws_the_same_again(world: World) -> None:
+    seen = [
+        world,
+        World("drawer-open", shift="table_color", severity=4),
+        World("drawer-close"),
+        World("window-open"),
+    ]
+    for one in seen:
+        one.reset(0)
+    kinds = [(one, RenderSettings(samples=samples)) for one in seen for samples in (0, 4)]
+    first = [one.render(settings=settings) for one, settings in kinds]
+    assert len(world_module._renderers) == world_module._MOST_RENDERERS < len({one.task for one in seen}) * 2
+    for (one, settings), frame in zip(kinds, first, strict=True):
+        np.testing.assert_array_equal(one.render(settings=settings), frame)
+    assert len(world_module._renderers) == world_module._MOST_RENDERERS
 
 
 def test_frames_are_contiguous_bytes_of_the_size_asked_for(world: World) -> None:

@@ -199,7 +199,8 @@ def _family(policy: str, both: Pairing) -> list[_Member]:
             block = both.common(keys)
             if block.size and block.shape[1] >= 2:
                 blocks.append(block)
-        if blocks and (shift != ALL or both.visual):
+        shifted = any(both.severities(name, task, A, B) for name in both.visual for task in both.tasks)
+        if blocks and (shift != ALL or shifted):
             members.append(_member(policy, shift, blocks))
     return members
 
@@ -326,6 +327,10 @@ def _lacking(
     if left:
         found.append(f"{b.name} lacks policies that {a.name} has: {words.listed(left)}.")
     for name, of_a, of_b in pairs:
+        seeds = [p.training_seeds(who) for p, who in ((one, of_a), (other, of_b))]
+        if len(seeds[1]) < len(seeds[0]):
+            had, kept = (words.counted(len(found_), "training seed") for found_ in seeds)
+            found.append(f"{b.name} has {kept} of {name}, where {a.name} has {had}.")
         cells = [{key[1:] for key in p.cells if key[0] == who} for p, who in ((one, of_a), (other, of_b))]
         lost = sorted(cell for cell in cells[0] - cells[1] if cell[1] != BLIND)
         if lost:

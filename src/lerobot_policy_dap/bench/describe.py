@@ -28,26 +28,29 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
     with safe_open(folder / WEIGHTS_FILE, framework="numpy") as weights:
         parameters = sum(prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
     step_file = folder.parent / "training_state" / "training_step.json"
+    steps = read_json(step_file)["step"] if step_file.exists() else train.get("steps")
     return {
         "name": policy.name,
         "type": config.get("type", "?"),
         "coupling": config.get("coupling"),
         "checkpoint": str(folder),
-        "train_steps": read_json(step_file)["step"] if step_file.exists() else train.get("steps"),
+        "train_steps": steps,
         "train_seed": train.get("seed"),
         "batch_size": train.get("batch_size"),
         "parameters": parameters,
-        "diagnostics": _diagnostics(folder),
+        "diagnostics": _diagnostics(folder, steps),
     }
 
 
-def _diagnostics(folder: Path) -> dict[str, float]:
-    """The last figures that the training logged, where `dap train` made the checkpoint."""
+def _diagnostics(folder: Path, steps: int | None) -> dict[str, float]:
+    """The last figures that the training had logged by then, where `dap train` made the checkpoint."""
     log = folder.parents[2] / "train_log.jsonl" if len(folder.parents) > 2 else Path()
     if not log.is_file():
         return {}
     latest: dict[str, float] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # a machine that went down left half a line
-            latest |= json.loads(line)
+            figures = json.loads(line)
+            if steps is None or figures.get("step", 0) <= steps:
+                latest |= figures
     return {name: value for name, value in latest.items() if name not in _NOT_DIAGNOSTICS}

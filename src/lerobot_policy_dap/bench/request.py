@@ -7,11 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ..checkpoints import ACTING_FILES, WEIGHTS_FILE, checkpoint_folder
 from ..errors import UserError
-from ..files import read_json, sha256, sha256_of_files, write_json
+from ..files import read_json, sha256, sha256_of_files, sole_run, write_json
 from ..monitor.monitor import ARRAYS_FILE, SETTINGS_FILE
 from .episodes import EXPERT
 from .expert import HASH
@@ -137,17 +135,10 @@ def only(plan: Plan, out: Path) -> None:
 
 @contextmanager
 def sole_writer(out: Path) -> Iterator[None]:
-    """Holds `out` against a second run, which would do the same work twice; a killed run lets go by itself."""
+    """Makes `out`, and holds it against a second run on any machine."""
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"another run is writing into {out}; wait for it, or choose another --out") from None
-    try:
+    with sole_run(out, "run", out / ".lock"):
         yield
-    finally:
-        lock.release()
 
 
 def guesses(request: Request) -> list[str]:

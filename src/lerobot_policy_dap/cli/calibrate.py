@@ -51,6 +51,7 @@ def calibrate(
     from ..monitor.demonstrations import check_held_out, read_demonstrations, reference_episodes
     from ..monitor.monitor import Monitor, default_score, scores_of
     from ..monitor.scores import SCORES, ScoreName, fit
+    from ..observing import observation_queues
     from ..processes import default_workers, prepare
 
     prepare()
@@ -77,10 +78,8 @@ def calibrate(
     if dataset is not None:
         from ..probe.dataset import open_metadata, parse_episodes
 
-        if config.n_obs_steps > 1 and config.type != "dap":
-            raise UserError(
-                f"{config.type} looks at {config.n_obs_steps} observations: calibrate it on --rollouts"
-            )
+        if observation_queues(loaded.policy) and config.type != "dap":
+            raise UserError(f"{config.type} keeps what it saw in queues of its own: calibrate it on --rollouts")
         held_out = parse_episodes(episodes, open_metadata(dataset, f"local/{dataset.name}").total_episodes)
         unsure = check_held_out(folder, config, dataset, held_out, reference)
         if unsure:

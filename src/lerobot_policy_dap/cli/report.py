@@ -57,8 +57,8 @@ def compare(
     from ..bench.compare_page import write_comparison
     from ..bench.reading import read_result_set
 
-    later = read_result_set(b)
-    found = compare_sets(read_result_set(a), later, margin)
+    sets = {a: read_result_set(a), b: read_result_set(b)}
+    found = compare_sets(sets[a], sets[b], margin)
     # The answer goes to standard output, whole lines of it, so that a CI log or a pipe has it.
     answer = Console() if sys.stdout.isatty() else Console(width=140)
     answer.print(_table(found))
@@ -69,8 +69,11 @@ def compare(
         print(f"comparison: {out / 'compare.html'}")
     if fail_on_regression and found["regressed"]:
         raise SystemExit(1)
-    if fail_on_regression and later.unfinished:
-        raise UserError(f"{b} is not finished, so that nothing says that it has not regressed: run it to its end")
+    for path, results in sets.items():
+        if fail_on_regression and results.unfinished:
+            raise UserError(
+                f"{path} is not finished, so that nothing says whether {b} has regressed: run it to its end"
+            )
 
 
 def _table(found: Comparison) -> Table:

@@ -192,11 +192,14 @@ def by_imitation(meta: Any, policy_config: Any, episodes: Sequence[int]) -> tupl
     return imitated, dynamics_only
 
 
-def open_dataset(root: Path, repo_id: str | None = None, tolerance_s: float = 1e-4) -> LeRobotDataset:
+def open_dataset(
+    root: Path, repo_id: str | None = None, tolerance_s: float = 1e-4, video_backend: str | None = None
+) -> LeRobotDataset:
     """A local dataset, or a `UserError` that says what is wrong with the folder.
 
     Args:
         tolerance_s: how far a video's frame may be from the time that the dataset gives it, in seconds.
+        video_backend: LeRobot's name of what decodes videos; its choice if None.
     """
     if not root.exists():
         raise UserError(f"{root} does not exist; `dap collect --out {root}` makes a dataset")
@@ -204,7 +207,9 @@ def open_dataset(root: Path, repo_id: str | None = None, tolerance_s: float = 1e
         raise UserError(f"{root} is no LeRobotDataset: meta/info.json is missing")
     try:
         name = repo_id or f"local/{root.name}"
-        dataset = LeRobotDataset(name, root=root, tolerance_s=tolerance_s, return_uint8=True)
+        dataset = LeRobotDataset(
+            name, root=root, tolerance_s=tolerance_s, video_backend=video_backend, return_uint8=True
+        )
         len(dataset)
     except Exception as error:
         raise UserError(f"{root} is half-written or damaged ({error}); collect it again") from error

@@ -29,6 +29,7 @@ from ..files import read_json, write_json
 
 PROGRESS_FILE = "progress.json"
 _AT_ONCE = 256  # frames that are decoded before they are written
+_LOADED_AS = {"f": np.float32, "i": np.int64, "u": np.int64}  # whatever a dataset's files hold, by kind of number
 
 Report = Callable[[int, int], None]
 """Called with the episodes done and the episodes in all."""
@@ -97,6 +98,7 @@ def _decode(
                 with (path / _file(camera)).open("ab") as file:
                     file.truncate(start * frame_bytes)
                     for frames in _episode_frames(dataset, episode, camera):
+                        _check_size(dataset, camera, frames.shape[1:], shape[1:])
                         file.write(np.ascontiguousarray(frames).data)
                     file.flush()
                     os.fsync(file.fileno())  # before the progress file says that they are there
@@ -107,6 +109,16 @@ def _decode(
         raise UserError(
             f"cannot write decoded frames to {path} ({error.strerror}); --frames-dir chooses another place"
         ) from error
+
+
+def _check_size(dataset: LeRobotDataset, camera: str, found: tuple[int, ...], told: tuple[int, ...]) -> None:
+    """The store finds frames by the size that the dataset tells of them, which LeRobot's own loader never needs."""
+    if found != told:
+        sizes = " and not ".join(" x ".join(map(str, size[:2])) for size in (found, told))
+        raise UserError(
+            f"frames of {camera} are {sizes} pixels (height x width), as {dataset.root / 'meta' / 'info.json'} has it; "
+            "correct its shape there"
+        )
 
 
 def _episode_frames(dataset: LeRobotDataset, episode: int, camera: str) -> Iterator[NDArray[np.uint8]]:
@@ -123,7 +135,9 @@ def _episode_frames(dataset: LeRobotDataset, episode: int, camera: str) -> Itera
     for part in range(0, last - first, _AT_ONCE):
         times = [start + i / dataset.fps for i in range(part, min(part + _AT_ONCE, last - first))]
         try:
-            frames = decode_video_frames(path, times, dataset.tolerance_s, return_uint8=True)
+            frames = decode_video_frames(
+                path, times, dataset.tolerance_s, dataset._video_backend, return_uint8=True
+            )
         except Exception as error:
             raise UserError(
                 f"cannot decode episode {episode} of {path} ({error}); is the dataset whole?"
@@ -154,7 +168,7 @@ def _digest(dataset: LeRobotDataset, cameras: Sequence[str]) -> str:
 
 
 def numeric_columns(dataset: LeRobotDataset) -> dict[str, NDArray[Any]]:
-    """Every feature of the dataset that is no image, as one array `[N, …]` each."""
+    """Every feature of the dataset that is no image, as one array `[N, …]` each, in the types of LeRobot's loader."""
     table = dataset.hf_dataset.with_format("arrow")[:]
     columns: dict[str, NDArray[Any]] = {}
     for key, feature in dataset.meta.features.items():
@@ -164,6 +178,8 @@ def numeric_columns(dataset: LeRobotDataset) -> dict[str, NDArray[Any]]:
         while hasattr(column, "flatten") and column.type.num_fields:
             column = column.flatten()
         values = column.to_numpy(zero_copy_only=False)
+        if values.dtype.kind in _LOADED_AS:
+            values = values.astype(_LOADED_AS[values.dtype.kind])
         # LeRobot keeps a feature of shape (1,) as a scalar.
         shape = () if values.size == table.num_rows else feature["shape"]
         columns[key] = np.array(values.reshape(table.num_rows, *shape))  # Arrow lends read-only memory

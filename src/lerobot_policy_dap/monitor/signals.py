@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..flow import sample
+from ..observing import observation_queues
 
 Array = NDArray[np.float32]
 
@@ -99,7 +100,7 @@ def _chunks(policy: Any, batch: dict[str, Any], z: Tensor | None) -> Tensor:
 
 def _history(policy: Any, batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with the names under which a policy with a memory looks its observations up in it."""
-    return {**dict.fromkeys(getattr(policy, "_queues", None) or {}), **batch}
+    return {**dict.fromkeys(observation_queues(policy)), **batch}
 
 
 def _numpy(x: Tensor) -> Array:

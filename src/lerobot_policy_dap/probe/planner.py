@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..checkpoints import policy_config
 from ..errors import UserError
 from ..files import read_json
-from ..observing import observation_queues
+from ..observing import is_placeholder, observation_queues
 from .dataset import rgb_cameras
 
 _PREPROCESSOR = "policy_preprocessor.json"
@@ -46,7 +46,8 @@ class Checkpoint:
         self.renamed = _rename_map(folder)
         offered = dataset_to_policy_features(meta.features)
         by_policy_name = {self.renamed.get(key, key): key for key in offered}
-        wanted = self.config.input_features or {}
+        inputs = self.config.input_features or {}
+        wanted = {key: feature for key, feature in inputs.items() if not is_placeholder(key)}
         for key in wanted:
             if key not in by_policy_name:
                 known = ", ".join(sorted(key for key in offered if key != ACTION))

@@ -12,6 +12,7 @@ from lerobot.configs import FeatureType, PreTrainedConfig
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..observing import is_placeholder
 from .refusals import Reason, Refused
 
 _IMAGE_DTYPES = ("uint8", "float16", "float32", "float64")
@@ -69,6 +70,8 @@ class Contract:
         """
         images, vectors = {}, {}
         for key, feature in (config.input_features or {}).items():
+            if is_placeholder(key):
+                continue
             if feature.type is FeatureType.VISUAL:
                 channels, height, width = feature.shape
                 images[key] = (channels, height, width)

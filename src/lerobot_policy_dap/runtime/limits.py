@@ -73,7 +73,8 @@ class ActionLimits:
         """The chunk `[n, A]` as it may leave.
 
         Args:
-            before: `[A]`, the command executed before the chunk's first, where it is known.
+            before: `[A]`, the command executed before the chunk's first, where it is known. From one that is
+                outside the range, the chunk comes back by `step` at a time.
 
         Raises:
             Refused: it is not finite, or breaks a limit and `on_unsafe` leaves nothing to send.
@@ -89,7 +90,7 @@ class ActionLimits:
                 limited = np.clip(action, last - self.step, last + self.step)
                 # Bounds in single precision may miss a change of exactly `step` by the last bit.
                 fast[i] = np.abs(limited - action) > 1e-6 * np.maximum(1, np.abs(action))
-                clamped[i] = np.clip(limited, self.low, self.high)
+                clamped[i] = limited  # from outside the range the way back takes as many steps as it needs
             last = clamped[i]
         unsafe = (outside | fast).any(axis=1)
         counts = int(outside.sum()), int(fast.sum())

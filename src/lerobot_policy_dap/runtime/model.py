@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lerobot.processor import AbsoluteActionsProcessorStep
 from lerobot.utils.constants import ACTION, OBS_IMAGES
 from numpy.typing import NDArray
 from torch import Tensor
@@ -184,6 +185,11 @@ class ServedModel:
         return batch
 
     def _limits(self) -> ActionLimits:
+        if any(isinstance(step, AbsoluteActionsProcessorStep) and step.enabled for step in self.postprocess.steps):
+            raise UserError(
+                f"{self.folder} plans actions relative to the robot's state, and its statistics are of those; "
+                "nothing says where the robot may go, so that it cannot be kept there: train it on absolute actions"
+            )
         for step in self.postprocess.steps:
             stats = getattr(step, "stats", None) or {}
             if {"min", "max"} <= stats.get(ACTION, {}).keys():
@@ -207,8 +213,9 @@ class ServedModel:
         compiles = getattr(self.config, "compile_model", False)
         powers = {2**n for n in range(most.bit_length())} if compiles else {1, 2}
         for rows in sorted(powers | {most}):
+            episodes = [f"warming up {i}" for i in range(rows)]  # so that the monitor is called as well
             try:
-                shape = self._chunks([request] * rows)[0].shape
+                shape = self._chunks([request._replace(episode=episode) for episode in episodes])[0].shape
             except Exception as error:
                 raise UserError(
                     f"{self.folder} ({self.config.type}) cannot be served: its predict_action_chunk failed on an "
@@ -220,6 +227,8 @@ class ServedModel:
                     f"of shape {shape}, not [{rows}, n, {A}]"
                 )
             sizes.add(shape[1])
+            if self.watch is not None:
+                self.watch.forget(episodes)
         log.info("warmed up in %.1f s", time.monotonic() - started)
         return sizes.pop()
 

@@ -89,6 +89,12 @@ class Watch:
             self._monitor.reset(self._heard_of.popitem(last=False)[0])
         return judged
 
+    def forget(self, episodes: Sequence[Hashable]) -> None:
+        """What was judged of these episodes, as if they had never been."""
+        for key in episodes:
+            self._heard_of.pop(key, None)
+            self._monitor.reset(key)
+
 
 class Alarms:
     """The episodes of a server in which an alarm is on: whatever checkpoint answers by then, none is taken back."""

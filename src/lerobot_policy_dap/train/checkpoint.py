@@ -42,6 +42,11 @@ def save(output_dir: Path, total_steps: int, step: int, scaler: Any = None, **st
     return folder
 
 
+def whole(folder: Path) -> Path:
+    """The checkpoint itself, where `checkpoints/last` or another link stands for it."""
+    return folder.resolve() if folder.is_symlink() else folder
+
+
 def load_scaler(folder: Path, scaler: Any) -> None:
     """Gives a gradient scaler the state that it had, where there is one and the checkpoint knows it."""
     saved = folder / TRAINING_STATE_DIR / SCALER_FILE

@@ -26,6 +26,7 @@ from ..data.batches import Batches, BatchSource
 from ..data.demonstrations import open_dataset
 from ..data.frames import FrameStore
 from ..errors import UserError
+from ..observing import is_placeholder
 from . import checkpoint
 from .allocator import keep_freed_memory
 from .request import LOG_FILE, began_from, check_supported
@@ -45,7 +46,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     check_supported(config)
     try:
         config.validate()
-    except (ValueError, FileExistsError, NotImplementedError) as refused:
+    except (ValueError, FileExistsError, FileNotFoundError, NotImplementedError) as refused:
         raise UserError(str(refused)) from refused
     assert config.policy is not None
     assert config.output_dir is not None
@@ -61,19 +62,19 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
     root = Path(config.dataset.root) if config.dataset.root else None
     if root is None:
         raise UserError("dap train needs --dataset.root, the folder of a LeRobotDataset")
-    dataset = open_dataset(root, config.dataset.repo_id, config.tolerance_s)
+    dataset = open_dataset(root, config.dataset.repo_id, config.tolerance_s, config.dataset.video_backend)
     if config.dataset.use_imagenet_stats:
         for camera in dataset.meta.camera_keys:
             for name, values in IMAGENET_STATS.items():
                 dataset.meta.stats[camera][name] = torch.tensor(values, dtype=torch.float32)
     policy = make_policy(cfg=config.policy, ds_meta=dataset.meta)
-    resumed = config.checkpoint_path if config.resume else None
+    resumed = checkpoint.whole(config.checkpoint_path) if config.resume and config.checkpoint_path else None
     preprocessor, postprocessor = _processors(config, dataset.meta.stats, accelerator.device)
     if resumed is not None:  # its checkpoints go on saying what the run began from
         config.policy.pretrained_path = began_from(resumed)
     optimizer, scheduler = make_optimizer_and_scheduler(config, policy)
 
-    cameras = list(config.policy.image_features)
+    cameras = [camera for camera in config.policy.image_features if not is_placeholder(camera)]
     deltas = _delta_indices(config, list(dataset.meta.features))
     selection = select(dataset.meta, config)
     _check_horizon(dataset, deltas, [*selection.learned, *selection.dynamics_only])

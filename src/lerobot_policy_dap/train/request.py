@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,18 @@ LOG_FILE = "train_log.jsonl"
 # What makes two runs the same run: where they agree, the second goes on with the first.
 _SAME_RUN = ("dataset", "batch_size", "seed", "steps", "num_workers", "use_policy_training_preset")
 _OWN_PRESETS = ("optimizer", "scheduler")
-_LEARNED_LATER = ("input_features", "output_features", "device")
+_LEARNED_LATER = ("output_features", "device")
+# What the weights do not depend on: the second run has it as it was given.
+_MAY_CHANGE = ("save_freq", "save_checkpoint", "log_freq", "eval_steps", "max_eval_samples", "tolerance_s",
+               "dataset.video_backend", "policy.device")  # fmt: skip
+_OF_ANOTHER_S = 60  # seconds for which a process waits until that which cleans up has done so
 
 
 def last_checkpoint(output_dir: Path) -> Path | None:
     """The newest checkpoint of a run, whether or not a killed run still came to point `last` to it."""
     folder = output_dir / CHECKPOINTS_DIR
-    whole = [p for p in folder.glob("[0-9]*") if (p / PRETRAINED_MODEL_DIR / TRAIN_CONFIG_NAME).exists()]
+    steps = [p for p in folder.glob("[0-9]*") if p.name.isdigit()]
+    whole = [p for p in steps if (p / PRETRAINED_MODEL_DIR / TRAIN_CONFIG_NAME).exists()]
     return max(whole, key=lambda p: int(p.name), default=None)
 
 
@@ -50,7 +58,7 @@ def continuing(args: list[str], asked: TrainPipelineConfig) -> list[str]:
             raise UserError(
                 f"{output_dir} holds something else ({strangers[0].name}); choose another --output_dir"
             )
-        shutil.rmtree(output_dir)  # a run that was killed before its first checkpoint: LeRobot wants a new folder
+        _clear(output_dir)  # a run that was killed before its first checkpoint: LeRobot wants a new folder
         return args
     config = last / PRETRAINED_MODEL_DIR / TRAIN_CONFIG_NAME
     saved = TrainPipelineConfig.from_pretrained(config)
@@ -59,7 +67,34 @@ def continuing(args: list[str], asked: TrainPipelineConfig) -> list[str]:
             raise UserError(
                 f"{output_dir} holds a run with {what}={theirs!r}, not {mine!r}; choose another --output_dir"
             )
-    return [f"--config_path={config}", "--resume=true", f"--output_dir={output_dir}"]  # it may have been moved
+    moved = f"--output_dir={output_dir}"  # it may have been
+    return [f"--config_path={config}", "--resume=true", moved, *_given(args, _MAY_CHANGE)]
+
+
+def cleans_up() -> bool:
+    """Whether this process, of those of a training on this machine, is the one that does what is done once."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _clear(output_dir: Path) -> None:
+    """Removes the folder; of several processes one does, and the others wait for it."""
+    if output_dir.is_symlink():
+        raise UserError(f"{output_dir} is a link, and LeRobot makes a new folder there; give the folder itself")
+    if cleans_up():
+        shutil.rmtree(output_dir)
+    until = time.monotonic() + _OF_ANOTHER_S
+    while output_dir.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _given(args: Sequence[str], names: Collection[str]) -> list[str]:
+    """Those of the arguments that have one of these names, as `--name=value` or as two."""
+    found: list[str] = []
+    for i, arg in enumerate(args):
+        name, joined, _ = arg.removeprefix("--").partition("=")
+        if arg.startswith("--") and name in names:
+            found += [arg] if joined else args[i : i + 2]
+    return found
 
 
 def _is_leftover(path: Path) -> bool:
@@ -85,6 +120,8 @@ def _compared(
         mine, theirs = (draccus.encode(p, PreTrainedConfig) for p in (policy, saved.policy))
         own = str(theirs["pretrained_path"]).startswith(str(output_dir))  # lerobot-train's word for a resumed run
         skipped = {*_LEARNED_LATER, *(["pretrained_path"] if own else [])}
+        if not policy.input_features:  # those of the dataset, then
+            skipped.add("input_features")
         pairs += [(f"policy.{k}", mine[k], theirs.get(k)) for k in mine if k not in skipped]
     return pairs
 
@@ -101,7 +138,10 @@ def _of_path() -> PreTrainedConfig | None:
 
 
 def check_supported(config: TrainPipelineConfig) -> None:
-    """Raises `UserError` for what LeRobot's trainer does and this one does not."""
+    """Raises `UserError` for what is no training, or one that LeRobot's trainer does and this one does not."""
+    for name in ("steps", "batch_size"):
+        if getattr(config, name) < 1:
+            raise UserError(f"--{name} is {getattr(config, name)}; it must be 1 or more")
     unsupported = {
         "--dataset.streaming": config.dataset.streaming,
         "--peft": config.peft is not None,

@@ -40,6 +40,8 @@ def select(meta: Any, config: TrainPipelineConfig) -> Selection:
     """
     total = meta.total_episodes
     episodes = config.dataset.episodes if config.dataset.episodes is not None else list(range(total))
+    if not episodes:
+        raise UserError("--dataset.episodes names no episode; leave it out for all")
     unknown = [e for e in episodes if e >= total]
     if unknown:
         raise UserError(f"--dataset.episodes names episode {unknown[0]}; the dataset has {total}")

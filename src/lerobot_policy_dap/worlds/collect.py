@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.demonstrations import Listed, Staging, write_dataset
 from ..errors import UserError
-from ..files import read_recording
+from ..files import read_recording, sole_run
 from ..processes import default_workers, each
 from .play import FIRST_SEED as PLAY_SEEDS
 from .play import Play, record_play
@@ -106,6 +106,11 @@ def collect(request: CollectRequest, out: Path, progress: Progress, workers: int
         UserError: `out` holds something else, the expert hardly ever succeeds, the task lacks what play varies,
             or nothing can be rendered.
     """
+    with sole_run(out, "collection"):
+        return _collected(request, out, progress, workers)
+
+
+def _collected(request: CollectRequest, out: Path, progress: Progress, workers: int | None) -> Collected:
     if out.exists():
         return _reused(request, out)
     require_backend()

@@ -154,6 +154,12 @@ class SceneRenderer:
         upright = frame[::-1]  # OpenGL's first row is the lowest
         return np.ascontiguousarray(upright[::-1, ::-1] if camera in _UPSIDE_DOWN else upright)
 
+    def close(self) -> None:
+        """Frees what the context holds; nothing is rendered through it any more."""
+        _gl().make_current()
+        self._textures.close()
+        self._context.free()
+
     def _add(self, geom: VisualGeom) -> None:
         import mujoco
 

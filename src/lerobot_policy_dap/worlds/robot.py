@@ -79,6 +79,8 @@ class MetaworldSim(Robot):
         if self.is_connected:
             raise DeviceAlreadyConnectedError(f"{self} is already connected")
         c = self.config
+        if c.episodes_file is not None:
+            c.episodes_file.parent.mkdir(parents=True, exist_ok=True)
         self._world = World(c.task, c.camera_names, c.settings, c.shift, c.severity)
         self._world.reset(self._seed)
 

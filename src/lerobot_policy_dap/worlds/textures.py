@@ -43,8 +43,18 @@ class TextureSwitch:
         for bitmap in bitmaps:
             self._context.texture[bitmap.texture] = self._name(bitmap)
 
+    def close(self) -> None:
+        """Forgets every version but the model's own, which goes with the context."""
+        self.show(())
+        kept = [name for names in self._names.values() for name in names.values()]
+        self._names.clear()
+        if kept:
+            from OpenGL import GL  # type: ignore[import-untyped]
+
+            GL.glDeleteTextures(kept)
+
     def _name(self, bitmap: Bitmap) -> int:
-        from OpenGL import GL  # type: ignore[import-untyped]
+        from OpenGL import GL
 
         names = self._names.setdefault(bitmap.texture, OrderedDict())
         if bitmap.texels not in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
@@ -31,6 +32,12 @@ CAMERAS = ("topview", "corner", "corner2", "corner3", "behindGripper", "gripperP
 # Where LeRobot moves this camera to, nearer to the table.
 _CORNER2 = (0.75, 0.075, 0.7)
 _LOOKED_AT = slice(4, 7), slice(11, 14)  # places of the two objects in the full observation, metres
+
+_MOST_SCALES = 3
+"""Sizes of objects for which a world keeps a simulation: as they are, and the two of a severity."""
+_MOST_RENDERERS = 4
+"""Rendering contexts of a process; those used longest ago are freed."""
+_renderers: OrderedDict[tuple[str, int, float], SceneRenderer] = OrderedDict()
 
 
 class Step(NamedTuple):
@@ -96,6 +103,8 @@ class World:
     def _stage(self, scale: float) -> tuple[Any, ModelPainter]:
         """The simulation in which loose objects are `scale` times as large, and what paints it."""
         if scale not in self._stages:
+            if len(self._stages) >= _MOST_SCALES:
+                del self._stages[next(old for old in self._stages if old != 1)]
             env = _construct(self.task, scale)
             env.model.cam_pos[env.model.camera("corner2").id] = _CORNER2
             self._stages[scale] = env, ModelPainter(env.model, env.data, self.cameras)
@@ -224,10 +233,15 @@ def _env_class(meta_world: Any, scale: float) -> Any:
     return Quick
 
 
-@cache
 def _renderer(task: str, samples: int, scale: float = 1.0) -> SceneRenderer:
-    # Meshes and textures depend on these alone, so that one context serves all worlds.
-    return SceneRenderer(_construct(task, scale).model, samples)
+    # Meshes and textures depend on these alone, so that one context serves all worlds. It takes up to 200 MB.
+    key = task, samples, scale
+    if key not in _renderers:
+        while len(_renderers) >= _MOST_RENDERERS:
+            _renderers.popitem(last=False)[1].close()
+        _renderers[key] = SceneRenderer(_construct(task, scale).model, samples)
+    _renderers.move_to_end(key)
+    return _renderers[key]
 
 
 @cache
