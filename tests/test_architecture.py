@@ -49,7 +49,7 @@ MAY_IMPORT = {
     },
     "data": BASE,
     "worlds": BASE | {"processes", "data"},
-    "train": BASE | {"data"},
+    "train": BASE | {"data", "observing"},
     "probe": BASE | {"processes", "worlds", "bench", "checkpoints", "observing", "data"},
     "bench": BASE | {"processes", "worlds", "checkpoints", "monitor", "observing"},
     "runtime": BASE | {"progress", "checkpoints", "realtime", "monitor", "observing"},

@@ -15,7 +15,7 @@ from ..data.demonstrations import by_imitation, open_dataset
 from ..data.frames import FrameStore
 from ..data.trained_on import TrainedOn, trained_on
 from ..errors import UserError
-from ..observing import spelled_out
+from ..observing import is_placeholder, spelled_out
 from .scores import Plan
 from .signals import Signal, read_signals
 
@@ -114,17 +114,18 @@ def read_demonstrations(
         if not 0 <= episode < total:
             raise UserError(f"{root} has no episode {episode}; it has {total}, from 0 on")
     chosen, _ = by_imitation(dataset.meta, config, chosen)
-    cameras = sorted(config.image_features)
-    for key in config.input_features:
+    cameras = sorted(key for key in config.image_features if not is_placeholder(key))
+    inputs = [key for key in config.input_features if not is_placeholder(key)]
+    for key in inputs:
         if key not in dataset.meta.features:
             known = ", ".join(key for key in dataset.meta.features if key.startswith("observation"))
             raise UserError(f"{root} has no {key}, which the policy looks at; it has: {known}")
     store = FrameStore(dataset, cameras, frames_dir, report)
     deltas: dict[str, Sequence[int]] = {ACTION: range(len(config.action_delta_indices))}
     if config.n_obs_steps > 1:
-        deltas |= dict.fromkeys(config.input_features, range(1 - config.n_obs_steps, 1))
+        deltas |= dict.fromkeys(inputs, range(1 - config.n_obs_steps, 1))
     source = BatchSource(dataset, store, cameras, deltas)
-    features = [*config.input_features, ACTION]
+    features = [*inputs, ACTION]
     shapes = {key: dataset.meta.features[key]["shape"] for key in features}
     for done, episode in enumerate(chosen):
         report(done, len(chosen))
