@@ -23,8 +23,9 @@ _SAME_RUN = ("dataset", "batch_size", "seed", "steps", "num_workers", "use_polic
 _OWN_PRESETS = ("optimizer", "scheduler")
 _LEARNED_LATER = ("output_features", "device")
 # What the weights do not depend on: the second run has it as it was given.
-_MAY_CHANGE = ("save_freq", "save_checkpoint", "log_freq", "eval_steps", "max_eval_samples", "tolerance_s",
-               "dataset.video_backend", "policy.device")  # fmt: skip
+_MAY_CHANGE = (
+    "save_freq", "save_checkpoint", "log_freq", "eval_steps", "max_eval_samples", "tolerance_s", "policy.device",
+)  # fmt: skip
 _OF_ANOTHER_S = 60  # seconds for which a process waits until that which cleans up has done so
 
 
