@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
+from lerobot.configs import PolicyFeature, PreTrainedConfig
 from lerobot.policies.utils import populate_queues
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor
@@ -23,9 +24,13 @@ def observation_queues(policy: Any) -> dict[str, Any]:
     return {key: queue for key, queue in (getattr(policy, "_queues", None) or {}).items() if key != ACTION}
 
 
-def is_placeholder(feature: str) -> bool:
-    """Whether it is a camera that nobody has: `empty_cameras` of LeRobot's vision-language policies, which fill it."""
-    return feature.startswith(f"{OBS_IMAGES}.empty_camera_")
+def shown_inputs(config: PreTrainedConfig) -> dict[str, PolicyFeature]:
+    """The observations that a policy is to be shown, by name, in its configuration's order.
+
+    Not among them are cameras that nobody has: `empty_cameras` of LeRobot's vision-language policies, which fill them.
+    """
+    inputs = config.input_features or {}
+    return {key: feature for key, feature in inputs.items() if not key.startswith(f"{OBS_IMAGES}.empty_camera_")}
 
 
 class Observing:

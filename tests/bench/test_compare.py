@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,22 +179,30 @@ def test_a_physical_factor_is_in_no_mean(tmp_path: Path, before: list[Episode]) 
     assert regressed == ["object_size"]
 
 
+def evaluated(
+    folder: Path, clean: list[Episode], planned: Sequence[tuple[str, int]] = ((CLEAN, 0),), max_steps: int = 300
+) -> None:
+    """A folder of `dap bench run` in which, of the cells that are planned, the clean one is finished."""
+    unit = UnitKey("act", 0, "drawer-open-v3", CLEAN, 0, 10_000, len(clean))
+    write_unit(folder, unit, clean, {})
+    cells = [(*unit.cell[:-2], *condition) for condition in planned]
+    plan = {
+        "schema": 1,
+        "settings": {"max_steps": max_steps, "batch": 50, "first_seed": 10_000},
+        "policies": [],
+        "cells": [dict(zip(UnitKey.CELL, cell, strict=True)) | {"episodes": len(clean)} for cell in cells],
+        "left_out": [],
+    }
+    (folder / "plan.json").write_text(json.dumps(plan))
+
+
 def test_other_step_limits_are_refused(tmp_path: Path, before: list[Episode]) -> None:
     """Of two folders of `dap bench run`, and of tables with what `dap eval` writes beside them; where both say it."""
     some = [e for e in before if e.task == "drawer-open-v3" and e.shift == CLEAN]
     of = {}
     for steps in (150, 300):
         of[steps] = tmp_path / f"run{steps}"
-        unit = UnitKey("act", 0, "drawer-open-v3", CLEAN, 0, 10_000, len(some))
-        write_unit(of[steps], unit, some, {})
-        plan = {
-            "schema": 1,
-            "settings": {"max_steps": steps, "batch": 50, "first_seed": 10_000},
-            "policies": [],
-            "cells": [dict(zip(UnitKey.CELL, unit.cell, strict=True)) | {"episodes": len(some)}],
-            "left_out": [],
-        }
-        (of[steps] / "plan.json").write_text(json.dumps(plan))
+        evaluated(of[steps], some, max_steps=steps)
     write_episodes(tmp_path / "table" / "episodes.parquet", some)
     compare(read_result_set(of[150]), read_result_set(tmp_path / "table"))
     (tmp_path / "table" / "results.json").write_text(json.dumps({"meta": {"max_steps": 300}}))
@@ -232,17 +241,7 @@ def test_a_build_does_not_pass_on_results_that_are_not_finished(
     tmp_path: Path, before: list[Episode], which: str
 ) -> None:
     some = [e for e in before if e.task == "drawer-open-v3" and e.shift == CLEAN]
-    unit = UnitKey("act", 0, "drawer-open-v3", CLEAN, 0, 10_000, len(some))
-    write_unit(tmp_path / "half", unit, some, {})
-    cells = [(*unit.cell[:-2], shift, level) for shift, level in ((CLEAN, 0), ("distractors", 3))]
-    plan = {
-        "schema": 1,
-        "settings": {"max_steps": 300, "batch": 50, "first_seed": 10_000},
-        "policies": [],
-        "cells": [dict(zip(UnitKey.CELL, cell, strict=True)) | {"episodes": len(some)} for cell in cells],
-        "left_out": [],
-    }
-    (tmp_path / "half" / "plan.json").write_text(json.dumps(plan))
+    evaluated(tmp_path / "half", some, planned=((CLEAN, 0), ("distractors", 3)))
     write_episodes(tmp_path / "whole.parquet", before)
     pair = [tmp_path / "half", tmp_path / "whole.parquet"][:: 1 if which == "earlier" else -1]
     assert dap("bench", "compare", *pair).returncode == 0

@@ -190,8 +190,9 @@ def _joined(one: Pairing, of_a: str, other: Pairing, of_b: str) -> Pairing:
 
 def _family(policy: str, both: Pairing) -> list[_Member]:
     members = []
-    for shift in [ALL, CLEAN, *both.shifts]:
-        names = [CLEAN, *both.visual] if shift == ALL else [shift]
+    shared = [name for name in both.visual if any(both.severities(name, task, A, B) for task in both.tasks)]
+    for shift in [*([ALL] if shared else []), CLEAN, *both.shifts]:
+        names = [CLEAN, *shared] if shift == ALL else [shift]
         blocks: list[NDArray[np.bool_]] = []
         for task in both.tasks:
             conditions = [(name, level) for name in names for level in both.severities(name, task, A, B)]
@@ -199,8 +200,7 @@ def _family(policy: str, both: Pairing) -> list[_Member]:
             block = both.common(keys)
             if block.size and block.shape[1] >= 2:
                 blocks.append(block)
-        shifted = any(both.severities(name, task, A, B) for name in both.visual for task in both.tasks)
-        if blocks and (shift != ALL or shifted):
+        if blocks:
             members.append(_member(policy, shift, blocks))
     return members
 
@@ -327,11 +327,12 @@ def _lacking(
     if left:
         found.append(f"{b.name} lacks policies that {a.name} has: {words.listed(left)}.")
     for name, of_a, of_b in pairs:
-        seeds = [p.training_seeds(who) for p, who in ((one, of_a), (other, of_b))]
-        if len(seeds[1]) < len(seeds[0]):
-            had, kept = (words.counted(len(found_), "training seed") for found_ in seeds)
-            found.append(f"{b.name} has {kept} of {name}, where {a.name} has {had}.")
-        cells = [{key[1:] for key in p.cells if key[0] == who} for p, who in ((one, of_a), (other, of_b))]
+        sides = (one, of_a), (other, of_b)
+        had, kept = (len(pairing.training_seeds(who)) for pairing, who in sides)
+        if kept < had:
+            fewer, more = (words.counted(n, "training seed") for n in (kept, had))
+            found.append(f"{b.name} has {fewer} of {name}, where {a.name} has {more}.")
+        cells = [{key[1:] for key in p.cells if key[0] == who} for p, who in sides]
         lost = sorted(cell for cell in cells[0] - cells[1] if cell[1] != BLIND)
         if lost:
             named = [f"{task} {words.under(shift, level)}" for task, shift, level in lost[:3]]

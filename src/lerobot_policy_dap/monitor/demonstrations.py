@@ -15,7 +15,7 @@ from ..data.demonstrations import by_imitation, open_dataset
 from ..data.frames import FrameStore
 from ..data.trained_on import TrainedOn, trained_on
 from ..errors import UserError
-from ..observing import is_placeholder, spelled_out
+from ..observing import shown_inputs, spelled_out
 from .scores import Plan
 from .signals import Signal, read_signals
 
@@ -114,8 +114,8 @@ def read_demonstrations(
         if not 0 <= episode < total:
             raise UserError(f"{root} has no episode {episode}; it has {total}, from 0 on")
     chosen, _ = by_imitation(dataset.meta, config, chosen)
-    cameras = sorted(key for key in config.image_features if not is_placeholder(key))
-    inputs = [key for key in config.input_features if not is_placeholder(key)]
+    inputs = shown_inputs(config)
+    cameras = sorted(inputs.keys() & config.image_features.keys())
     for key in inputs:
         if key not in dataset.meta.features:
             known = ", ".join(key for key in dataset.meta.features if key.startswith("observation"))

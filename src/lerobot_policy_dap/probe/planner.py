@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..checkpoints import policy_config
 from ..errors import UserError
 from ..files import read_json
-from ..observing import is_placeholder, observation_queues
+from ..observing import observation_queues, shown_inputs
 from .dataset import rgb_cameras
 
 _PREPROCESSOR = "policy_preprocessor.json"
@@ -46,8 +46,7 @@ class Checkpoint:
         self.renamed = _rename_map(folder)
         offered = dataset_to_policy_features(meta.features)
         by_policy_name = {self.renamed.get(key, key): key for key in offered}
-        inputs = self.config.input_features or {}
-        wanted = {key: feature for key, feature in inputs.items() if not is_placeholder(key)}
+        wanted = shown_inputs(self.config)
         for key in wanted:
             if key not in by_policy_name:
                 known = ", ".join(sorted(key for key in offered if key != ACTION))

@@ -12,7 +12,7 @@ from lerobot.configs import FeatureType, PreTrainedConfig
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..observing import is_placeholder
+from ..observing import shown_inputs
 from .refusals import Reason, Refused
 
 _IMAGE_DTYPES = ("uint8", "float16", "float32", "float64")
@@ -69,9 +69,7 @@ class Contract:
             UserError: `rename` leads to no feature of the policy, or the policy has no action.
         """
         images, vectors = {}, {}
-        for key, feature in (config.input_features or {}).items():
-            if is_placeholder(key):
-                continue
+        for key, feature in shown_inputs(config).items():
             if feature.type is FeatureType.VISUAL:
                 channels, height, width = feature.shape
                 images[key] = (channels, height, width)

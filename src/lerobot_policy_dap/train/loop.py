@@ -26,7 +26,7 @@ from ..data.batches import Batches, BatchSource
 from ..data.demonstrations import open_dataset
 from ..data.frames import FrameStore
 from ..errors import UserError
-from ..observing import is_placeholder
+from ..observing import shown_inputs
 from . import checkpoint
 from .allocator import keep_freed_memory
 from .request import LOG_FILE, began_from, check_supported
@@ -74,7 +74,7 @@ def train(config: TrainPipelineConfig, frames_dir: Path | None = None, quiet: bo
         config.policy.pretrained_path = began_from(resumed)
     optimizer, scheduler = make_optimizer_and_scheduler(config, policy)
 
-    cameras = [camera for camera in config.policy.image_features if not is_placeholder(camera)]
+    cameras = [key for key in shown_inputs(config.policy) if key in config.policy.image_features]
     deltas = _delta_indices(config, list(dataset.meta.features))
     selection = select(dataset.meta, config)
     _check_horizon(dataset, deltas, [*selection.learned, *selection.dynamics_only])
